@@ -1,0 +1,15 @@
+//! vprov brings virtualization hosts (KVM and Xen) to a declared state.
+//!
+//! ```text
+//! hosts.yaml + playbooks + modules ──load──▶ documents with spans
+//! documents + facts of a host ──expand, merge──▶ catalog (typed resources)     pure
+//! catalog ──order──▶ graph                                                     pure
+//! graph ──reads, in rounds──▶ Observed           the only I/O of planning
+//! graph + Observed ──compare──▶ plan: changes, each a list of operations       pure
+//! plan ──operations──▶ executor on the host      the only code that changes one
+//! events ──▶ reports
+//! ```
+//!
+//! The modules below stand in reading order, and each imports only from those above it; `tests/layers.rs` checks that.
+
+pub mod host;

@@ -1,0 +1,3 @@
+//! The `vprov` program.
+
+fn main() {}
