@@ -12,4 +12,5 @@
 //!
 //! The modules below stand in reading order, and each imports only from those above it; `tests/layers.rs` checks that.
 
+pub mod address;
 pub mod host;

@@ -1,4 +1,51 @@
 //! The narrow waist: what can be asked of a host, and done to it.
+//!
+//! A resource compiles to [`read::Read`]s and [`op::Op`]s, both small closed sets of plain data. Everything that stands
+//! after planning (plan file, wire, executor, journal, reports) handles these and never names a kind.
 
 pub mod bytes;
+pub mod matcher;
+pub mod observed;
+pub mod op;
 pub mod path;
+pub mod probe;
+pub mod read;
+pub mod run;
+pub mod state;
+
+use run::{Applied, RolledBack, Run, RunId, StepEvent};
+
+/// A host that answers questions and performs operations: in this process, at the other end of a channel, or in memory.
+pub trait Host: Send {
+    /// Answers a batch of questions, in their order, in one message.
+    ///
+    /// # Errors
+    /// Fails only if the host as a whole cannot be asked; what single questions meet is in their answers.
+    fn read(&mut self, reads: &[read::Read]) -> Result<Vec<read::Answer>, HostError>;
+
+    /// Performs a run: lock, check of all guards, then each step with journal, backup and read-back.
+    ///
+    /// # Errors
+    /// Fails only if the host was lost while the run went on; what steps meet is in the outcome.
+    fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError>;
+
+    /// Takes a run back from its journal alone, newest operation first.
+    ///
+    /// # Errors
+    /// Fails if there is no such run or the host is lost.
+    fn rollback(&mut self, run: &RunId) -> Result<RolledBack, HostError>;
+}
+
+/// Why a host as a whole could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// No connection came about, or it was lost.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// The connection stands, but vprov could not be started or may not do what it must there.
+    #[error("{0}")]
+    Refused(String),
+    /// The other end answered what no executor answers.
+    #[error("the executor's answer makes no sense: {0}")]
+    Protocol(String),
+}

@@ -1,0 +1,38 @@
+//! Where vprov keeps what it must remember on a host. Everything is owned by root and closed to others (0700).
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bytes::Digest,
+    path::AbsPath,
+    read::{Read, Want},
+    run::RunId,
+};
+
+/// The directory of all state: `executor/SHA256`, `lock`, `ledger`, `owed/`, `runs/RUN/`.
+pub const STATE_DIR: &str = "/var/lib/vprov";
+
+/// A record of an activation (a restart, a daemon-reload, a regeneration) that a write made due. It is written before the
+/// write and removed after the activation, so that a cut between the two never loses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owed {
+    /// The activation: the address of the resource that is to be refreshed.
+    pub activation: String,
+    /// The run that made it due.
+    pub run: RunId,
+}
+
+impl Owed {
+    /// Returns the file that records an activation.
+    #[must_use]
+    pub fn path(activation: &str) -> AbsPath {
+        AbsPath::known(&format!("{STATE_DIR}/owed/{}", Digest::of(activation.as_bytes())))
+    }
+
+    /// Asks for all records.
+    #[must_use]
+    pub fn read() -> Read {
+        Read::Glob { pattern: format!("{STATE_DIR}/owed/*"), want: Want::Content }
+    }
+}
