@@ -3,6 +3,7 @@
 //! Each reads its format as the program does that owns it, and an edit keeps each byte that it does not mean.
 
 pub mod accounts;
+pub mod boot;
 pub mod conf_d;
 pub mod fstab;
 pub mod kernel;
