@@ -12,6 +12,8 @@
 //!
 //! The modules below stand in reading order, and each imports only from those above it; `tests/layers.rs` checks that.
 
+pub mod diag;
 pub mod address;
 pub mod host;
 pub mod os;
+pub mod config;

@@ -1,0 +1,6 @@
+//! Stage 1: files to documents with places, documents and facts to the declarations of one host.
+
+pub mod node;
+pub mod yaml;
+
+pub use node::{Key, Map, Node, Taint, Value};
