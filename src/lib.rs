@@ -17,3 +17,5 @@ pub mod address;
 pub mod host;
 pub mod os;
 pub mod config;
+pub mod facts;
+pub mod resource;

@@ -2,5 +2,6 @@
 
 pub mod node;
 pub mod yaml;
+pub mod de;
 
 pub use node::{Key, Map, Node, Taint, Value};

@@ -1,0 +1,356 @@
+//! What a host should be: the kinds of resources, one file each.
+//!
+//! A kind is pure. It says what it must read, decodes what was read into its current state, says what it wants, and encodes
+//! the way from one to the other as steps. Comparing, showing, redacting and the laws are written once, over the
+//! serialised state.
+
+pub mod seen;
+pub mod state;
+pub mod owner;
+pub mod directory;
+
+use std::fmt::Debug;
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    address::Address,
+    config::{de, node::Node},
+    diag::{Diagnostic, Diagnostics},
+    host::{op::Step, path::AbsPath, read::Read},
+};
+pub use seen::{Cannot, Seen};
+pub use state::{Comparison, Difference};
+
+/// A kind of resource. The struct that implements it is what a person writes in YAML; its doc comments are the manual.
+pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync + 'static {
+    /// What a person writes to name the kind.
+    const KIND: &'static str;
+
+    /// An entry as a person would write it, parsed by a test and shown by `vprov explain`.
+    const EXAMPLE: &'static str;
+
+    /// A failure of this kind refuses the whole host before anything is written.
+    const PREFLIGHT: bool = false;
+
+    /// What is managed, in canonical form: equal states serialise to equal JSON.
+    type State: Serialize;
+
+    /// Returns what the kind calls this one.
+    fn name(&self) -> String;
+
+    /// Returns what is wrong with what was written, beyond what the types say, without any host.
+    fn check(&self) -> Vec<Problem> {
+        vec![]
+    }
+
+    /// Returns what this resource alone may say something about, with what it says. Two resources of a kind with one key and
+    /// different values contradict each other.
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { key: self.name(), value: format!("{self:?}") }]
+    }
+
+    /// Gives up one claim, because a stronger resource overrides it; returns whether anything is left.
+    fn release(&mut self, key: &str) -> bool {
+        let _ = key;
+        false
+    }
+
+    /// Returns the key by which resources of this kind become one (those of one file); `None` where each stands alone.
+    fn merge_key(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes another resource of the same [`Resource::merge_key`] in.
+    fn absorb(&mut self, other: Self) {
+        let _ = other;
+    }
+
+    /// Returns what it provides and needs, from which the order follows.
+    fn links(&self) -> Links {
+        Links::default()
+    }
+
+    /// Returns what must be read, given what was read so far; asked again until it asks for nothing new.
+    fn reads(&self, seen: &Seen) -> Vec<Read>;
+
+    /// Returns the state that was read; `None` for absent.
+    ///
+    /// # Errors
+    /// [`Cannot`] where it may not be read, is not supported there, or makes no sense.
+    fn current(&self, seen: &Seen) -> Result<Option<Self::State>, Cannot>;
+
+    /// Returns the state that is wanted; `None` for absent. What was not written is taken over from `current`.
+    ///
+    /// # Errors
+    /// [`Cannot`] where this host cannot be brought there.
+    fn desired(&self, seen: &Seen, current: Option<&Self::State>) -> Result<Option<Self::State>, Cannot>;
+
+    /// Returns the way from one state to another.
+    ///
+    /// # Errors
+    /// [`Cannot`] where there is none.
+    fn steps(&self, seen: &Seen, from: Option<&Self::State>, to: Option<&Self::State>) -> Result<Vec<Step>, Cannot>;
+
+    /// Returns what is done when a resource that notifies this one changed; it runs once, after the last of them.
+    fn refresh(&self, seen: &Seen) -> Vec<Step> {
+        let _ = seen;
+        vec![]
+    }
+
+    /// Returns what a person must know beside the change: overrides by others, a pending reboot, an absent device.
+    fn remarks(&self, seen: &Seen) -> Vec<Remark> {
+        let _ = seen;
+        vec![]
+    }
+
+    /// Returns what carrying out the change from one state to another disturbs.
+    fn disturbs(&self, from: Option<&Self::State>, to: Option<&Self::State>) -> Disruption {
+        let _ = (from, to);
+        Disruption::Nothing
+    }
+
+    /// Returns whether contents that this resource writes are secret, so that no diff shows them.
+    fn is_sensitive(&self, seen: &Seen) -> bool {
+        let _ = seen;
+        false
+    }
+}
+
+/// Whether a thing is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ensure {
+    /// It is wanted.
+    #[default]
+    Present,
+    /// It is not wanted.
+    Absent,
+}
+
+/// Something wrong with one parameter of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The way to the value from the resource's parameters, as `["pages", "1G"]`; empty for the resource as a whole.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// Makes a problem of one parameter.
+    #[must_use]
+    pub fn new(path: &[&str], message: impl Into<String>) -> Self {
+        Self { path: path.iter().map(|part| (*part).into()).collect(), message: message.into(), help: None }
+    }
+
+    /// Says what would be right.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Something that one resource alone may decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is decided, unique within the kind: a path, a sysctl key, a kernel parameter.
+    pub key: String,
+    /// What is decided about it; equal values do not contradict each other.
+    pub value: String,
+}
+
+/// What a resource provides and needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// What exists once the resource is converged. No two resources provide one thing.
+    pub provides: Vec<Handle>,
+    /// What must exist before, if anything in the catalog provides it.
+    pub needs: Vec<Handle>,
+}
+
+/// A thing on a host by which resources are linked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Handle {
+    /// A file, directory or link. A need is met by whatever provides the path or a directory above it.
+    Path(AbsPath),
+    /// A systemd unit, with its suffix.
+    Unit(String),
+    /// A mounted file system.
+    Mount(AbsPath),
+}
+
+/// What a person must know beside a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", tag = "remark", deny_unknown_fields)]
+pub enum Remark {
+    /// Something works against the resource, or it cannot do all that was asked.
+    Warning {
+        /// What, naming the file and line or the service.
+        text: String,
+        /// What to do.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        help: Option<String>,
+    },
+    /// What only a reboot can change differs from what runs.
+    Reboot {
+        /// The attribute, as `hugepages`.
+        attribute: String,
+        /// What is wanted.
+        desired: String,
+        /// What the next boot will have once the plan is applied.
+        configured: String,
+        /// What the kernel has now.
+        running: String,
+    },
+    /// The kernel gave less than was asked, and will not give more before the next boot.
+    Short {
+        /// The attribute.
+        attribute: String,
+        /// What was asked.
+        desired: String,
+        /// What there is.
+        running: String,
+    },
+}
+
+impl Remark {
+    /// Makes a warning.
+    #[must_use]
+    pub fn warning(text: impl Into<String>) -> Self {
+        Self::Warning { text: text.into(), help: None }
+    }
+
+    /// Makes a warning that says what to do.
+    #[must_use]
+    pub fn warning_with_help(text: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Warning { text: text.into(), help: Some(help.into()) }
+    }
+}
+
+/// What a change disturbs, from least to most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disruption {
+    /// Nothing that runs.
+    #[default]
+    Nothing,
+    /// A service of the host.
+    Service,
+    /// What guests feel; needs `--allow guest-visible`.
+    Guests,
+}
+
+/// The object-safe face of [`Resource`]; its only implementation is the blanket one below.
+pub trait AnyResource: Send + Sync + Debug {
+    /// `kind[name]`.
+    fn address(&self) -> Address;
+    /// See [`Resource::PREFLIGHT`].
+    fn is_preflight(&self) -> bool;
+    /// See [`Resource::claims`].
+    fn claims(&self) -> Vec<Claim>;
+    /// See [`Resource::release`].
+    fn release(&mut self, key: &str) -> bool;
+    /// See [`Resource::merge_key`].
+    fn merge_key(&self) -> Option<String>;
+    /// See [`Resource::absorb`]. A resource of another kind is left alone.
+    fn absorb(&mut self, other: Box<dyn AnyResource>);
+    /// See [`Resource::links`].
+    fn links(&self) -> Links;
+    /// See [`Resource::reads`].
+    fn reads(&self, seen: &Seen) -> Vec<Read>;
+    /// Decodes, compares and encodes: everything that planning needs to know of a resource.
+    ///
+    /// # Errors
+    /// As [`Resource::current`].
+    fn compare(&self, seen: &Seen) -> Comparison;
+    /// See [`Resource::refresh`].
+    fn refresh(&self, seen: &Seen) -> Vec<Step>;
+    /// Returns itself for a downcast to its own type.
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
+}
+
+impl<R: Resource> AnyResource for R {
+    fn address(&self) -> Address {
+        Address::new(R::KIND, self.name())
+    }
+    fn is_preflight(&self) -> bool {
+        R::PREFLIGHT
+    }
+    fn claims(&self) -> Vec<Claim> {
+        Resource::claims(self)
+    }
+    fn release(&mut self, key: &str) -> bool {
+        Resource::release(self, key)
+    }
+    fn merge_key(&self) -> Option<String> {
+        Resource::merge_key(self)
+    }
+    fn absorb(&mut self, other: Box<dyn AnyResource>) {
+        if let Ok(other) = other.into_any().downcast::<R>() {
+            Resource::absorb(self, *other);
+        }
+    }
+    fn links(&self) -> Links {
+        Resource::links(self)
+    }
+    fn reads(&self, seen: &Seen) -> Vec<Read> {
+        Resource::reads(self, seen)
+    }
+    fn compare(&self, seen: &Seen) -> Comparison {
+        state::compare(self, seen)
+    }
+    fn refresh(&self, seen: &Seen) -> Vec<Step> {
+        Resource::refresh(self, seen)
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any> {
+        self
+    }
+}
+
+/// A kind as the registry knows it.
+pub struct Kind {
+    /// What a person writes.
+    pub name: &'static str,
+    /// An entry as a person would write it.
+    pub example: &'static str,
+    /// Makes the JSON Schema of the parameters; descriptions are the manual.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// Makes a resource of parameters whose expressions are evaluated.
+    pub parse: fn(&Node) -> Result<Box<dyn AnyResource>, Diagnostics>,
+}
+
+impl Kind {
+    const fn of<R: Resource>() -> Self {
+        Self { name: R::KIND, example: R::EXAMPLE, schema: |generator| R::json_schema(generator), parse: parse::<R> }
+    }
+
+    /// Finds a kind by its name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+}
+
+/// All kinds, in alphabetical order. A new kind is a file, a `mod` line and a line here.
+pub const KINDS: &[Kind] = &[Kind::of::<directory::Directory>()];
+
+fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> {
+    let resource: R = de::parse(node)?;
+    let problems = resource.check();
+    if problems.is_empty() {
+        return Ok(Box::new(resource));
+    }
+    let mut diagnostics = Diagnostics::default();
+    for problem in problems {
+        let path: Vec<&str> = problem.path.iter().map(String::as_str).collect();
+        let mut diagnostic = Diagnostic::error(problem.message).at(node.span_at(&path));
+        diagnostic.help.extend(problem.help);
+        diagnostics.push(diagnostic);
+    }
+    Err(diagnostics)
+}
