@@ -1,7 +1,7 @@
 //! Stage 1: files to documents with places, documents and facts to the declarations of one host.
 
-pub mod node;
 pub mod yaml;
+pub mod node;
 pub mod de;
 
 pub use node::{Key, Map, Node, Taint, Value};
