@@ -4,6 +4,8 @@
 //! after planning (plan file, wire, executor, journal, reports) handles these and never names a kind.
 
 pub mod bytes;
+pub mod exec;
+pub mod glob;
 pub mod matcher;
 pub mod observed;
 pub mod op;
