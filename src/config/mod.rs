@@ -3,5 +3,6 @@
 pub mod yaml;
 pub mod node;
 pub mod de;
+pub mod declared;
 
 pub use node::{Key, Map, Node, Taint, Value};
