@@ -4,6 +4,8 @@
 //! `/dev/null` hides it without a replacement), and what remains is read in the order of the names, whatever
 //! directory each lies in (sysctl.d(5), tmpfiles.d(5), udev(7)).
 
+use std::fmt;
+
 use crate::host::path::AbsPath;
 
 /// The directories of sysctl.d from high to low (sysctl.d(5)).
@@ -36,6 +38,21 @@ impl Fragment {
     #[must_use]
     pub fn masked(path: AbsPath) -> Self {
         Self { path, content: None }
+    }
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: AbsPath,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path, self.line)
     }
 }
 

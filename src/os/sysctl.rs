@@ -4,10 +4,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use super::{
-    conf_d::{self, Fragment, SYSCTL_DIRS},
+    conf_d::{self, Fragment, Place, SYSCTL_DIRS},
+    glob,
     kernel::KernelVersion,
 };
 use crate::host::path::AbsPath;
@@ -81,7 +80,7 @@ impl Key {
     /// Tells whether the name is a pattern (glob(7)).
     #[must_use]
     pub fn is_glob(&self) -> bool {
-        self.0.contains(['*', '?', '['])
+        glob::is_pattern(&self.0)
     }
 
     /// Tells whether this pattern names `key`; a pattern that glob(7) would not take names only itself.
@@ -90,14 +89,7 @@ impl Key {
         if !self.is_glob() {
             return self == key;
         }
-        self.matcher().is_some_and(|matcher| matcher.is_match(&key.0))
-    }
-
-    fn matcher(&self) -> Option<GlobMatcher> {
-        // Braces are literal in glob(7) but alternatives in globset.
-        let pattern = self.0.replace('{', "[{]").replace('}', "[}]");
-        let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build().ok()?;
-        Some(glob.compile_matcher())
+        glob::matches(&self.0, &key.0, false)
     }
 }
 
@@ -175,21 +167,6 @@ pub enum AtBoot {
         /// The pattern that named the parameter, if it was not named itself.
         pattern: Option<Key>,
     },
-}
-
-/// A line of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub path: AbsPath,
-    /// The line, from 1.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.path, self.line)
-    }
 }
 
 /// Returns what the files decide for a parameter at boot.
