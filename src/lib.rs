@@ -19,3 +19,6 @@ pub mod os;
 pub mod config;
 pub mod facts;
 pub mod resource;
+pub mod catalog;
+pub mod graph;
+pub mod plan;

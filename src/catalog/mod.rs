@@ -1,0 +1,230 @@
+//! Stage 4: the declarations of one host to its catalog of typed resources.
+//!
+//! Declarations are given their kinds' types, contradictions are found or overridden, and resources that share a file
+//! become one, so that it is edited once, written once and regenerated once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    config::{
+        Taint,
+        declared::{Declared, Level},
+    },
+    diag::{Diagnostic, Diagnostics, Span},
+    resource::{AnyResource, Handle, KINDS, Kind},
+};
+
+/// All resources of one host, in the order of their addresses.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// The resources.
+    pub entries: Vec<Entry>,
+}
+
+/// A resource with what was said beside it.
+#[derive(Debug)]
+pub struct Entry {
+    /// What the resource is called.
+    pub address: Address,
+    /// The resource.
+    pub resource: Box<dyn AnyResource>,
+    /// Where it was declared; a merged resource has several places.
+    pub places: Vec<Span>,
+    /// The names by which others call it: labels, and the addresses of everything that was merged into it.
+    pub names: BTreeSet<String>,
+    /// What it requires.
+    pub requires: Vec<(String, Span)>,
+    /// What it notifies.
+    pub notify: Vec<(String, Span)>,
+    /// The parameters whose values were computed from facts.
+    pub from_facts: BTreeSet<String>,
+    /// A value in it came from a sensitive parameter.
+    pub sensitive: bool,
+    /// The weaker declarations that it overrides.
+    pub overridden: BTreeSet<Overridden>,
+}
+
+/// A declaration that lost against a stronger one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overridden {
+    /// What was decided otherwise: a path, a key, a parameter.
+    pub what: String,
+    /// The level that won.
+    pub by: String,
+    /// The level that lost.
+    pub over: String,
+}
+
+/// A declaration that has its type, on the way into the catalog.
+struct Typed {
+    entry: Entry,
+    level: Level,
+    overrides: bool,
+    alive: bool,
+}
+
+/// Builds the catalog of one host.
+///
+/// # Errors
+/// Everything that is wrong with parameters, contradictions between declarations, and two sources for one thing.
+pub fn build(declared: Vec<Declared>) -> Result<Catalog, Diagnostics> {
+    let mut diagnostics = Diagnostics::new();
+    let mut typed: Vec<Typed> = declared.into_iter().filter_map(|one| type_of(one, &mut diagnostics)).collect();
+    // The order of files and entries changes nothing.
+    typed.sort_by(|a, b| (&a.entry.address, &a.entry.places).cmp(&(&b.entry.address, &b.entry.places)));
+    settle_claims(&mut typed, &mut diagnostics);
+    let mut entries = merge(typed);
+    entries.sort_by(|a, b| a.address.cmp(&b.address));
+    check_sources(&entries, &mut diagnostics);
+    if diagnostics.has_errors() { Err(diagnostics) } else { Ok(Catalog { entries }) }
+}
+
+fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
+    let Some(kind) = Kind::find(&declared.kind) else {
+        let unknown = Diagnostic::error(format!("there is no kind `{}`", declared.kind)).at(declared.kind_span);
+        diagnostics.push(unknown.suggest(&declared.kind, KINDS.iter().map(|kind| kind.name)));
+        return None;
+    };
+    let resource = match (kind.parse)(&declared.params) {
+        Ok(resource) => resource,
+        Err(found) => {
+            diagnostics.append(found);
+            return None;
+        }
+    };
+    let tainted = |pick: fn(Taint) -> bool| -> BTreeSet<String> {
+        let map = declared.params.as_map().into_iter().flat_map(|map| map.iter());
+        map.filter(|(_, value)| pick(value.deep_taint())).map(|(key, _)| key.text.to_string()).collect()
+    };
+    let (from_facts, sensitive) = (tainted(|taint| taint.facts), !tainted(|taint| taint.sensitive).is_empty());
+    let address = resource.address();
+    let entry = Entry {
+        names: declared.labels.into_iter().chain([address.to_string()]).collect(),
+        address,
+        resource,
+        places: declared.origin.last().copied().into_iter().collect(),
+        requires: declared.requires,
+        notify: declared.notify,
+        from_facts,
+        sensitive,
+        overridden: BTreeSet::new(),
+    };
+    Some(Typed { entry, level: declared.level, overrides: declared.overrides, alive: true })
+}
+
+/// Finds what two resources say about one thing: the same is said once, a contradiction is overridden by the stronger
+/// level if it says `override: true`, and is an error otherwise.
+fn settle_claims(typed: &mut [Typed], diagnostics: &mut Diagnostics) {
+    let mut claims: BTreeMap<(String, String), Vec<(usize, String)>> = BTreeMap::new();
+    for (at, one) in typed.iter().enumerate() {
+        for claim in one.entry.resource.claims() {
+            claims.entry((one.entry.address.kind.clone(), claim.key)).or_default().push((at, claim.value));
+        }
+    }
+    for ((kind, key), mut claimants) in claims {
+        claimants.sort_by_key(|(at, _)| std::cmp::Reverse((typed[*at].level, typed[*at].overrides)));
+        let Some(((winner, value), others)) = claimants.split_first() else { continue };
+        for (loser, other) in others {
+            let (strong, weak) = (&typed[*winner], &typed[*loser]);
+            let same = other == value;
+            let overrides = strong.overrides && strong.level > weak.level;
+            if !same && !overrides {
+                diagnostics.push(contradiction(&kind, &key, strong, weak));
+                continue;
+            }
+            let (by, over) = (strong.level.word().to_string(), weak.level.word().to_string());
+            let weak = &mut typed[*loser];
+            let beaten = weak.alive && !weak.entry.resource.release(&key);
+            weak.alive &= !beaten;
+            let names = std::mem::take(&mut weak.entry.names);
+            let rest = beaten.then(|| {
+                let entry = &mut weak.entry;
+                (std::mem::take(&mut entry.requires), std::mem::take(&mut entry.notify), entry.places.clone())
+            });
+            if !beaten {
+                weak.entry.names = names.clone();
+            }
+            let strong = &mut typed[*winner].entry;
+            if let Some((requires, notify, places)) = rest {
+                // Whoever calls the one that is gone by its name means the one that stands in its place.
+                strong.names.extend(names);
+                strong.requires.extend(requires);
+                strong.notify.extend(notify);
+                if same {
+                    strong.places.extend(places);
+                }
+            }
+            if !same {
+                strong.overridden.insert(Overridden { what: key.clone(), by, over });
+            }
+        }
+    }
+}
+
+fn contradiction(kind: &str, key: &str, strong: &Typed, weak: &Typed) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(format!("`{kind}` is declared twice for `{key}`, with different values"));
+    for (one, text) in [(strong, "declared here"), (weak, "and here, with another value")] {
+        for place in &one.entry.places {
+            diagnostic = diagnostic.label(*place, text);
+        }
+    }
+    if strong.level > weak.level {
+        let (strong, weak) = (strong.level.word(), weak.level.word());
+        diagnostic.help(format!("say `override: true` beside the {strong}'s entry, so that it wins over the {weak}'s"))
+    } else {
+        diagnostic.help("declare it once, or at a stronger level (host over group over playbook) with `override: true`")
+    }
+}
+
+/// Makes one resource of all that share a file.
+fn merge(typed: Vec<Typed>) -> Vec<Entry> {
+    let mut merged: Vec<Entry> = vec![];
+    let mut by_key: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for entry in typed.into_iter().filter(|one| one.alive).map(|one| one.entry) {
+        let Some(key) = entry.resource.merge_key() else {
+            merged.push(entry);
+            continue;
+        };
+        let key = (entry.address.kind.clone(), key);
+        let Some(&into) = by_key.get(&key) else {
+            by_key.insert(key, merged.len());
+            merged.push(entry);
+            continue;
+        };
+        let into = &mut merged[into];
+        into.resource.absorb(entry.resource);
+        into.address = into.resource.address();
+        into.names.extend(entry.names);
+        into.names.insert(into.address.to_string());
+        into.places.extend(entry.places);
+        into.requires.extend(entry.requires);
+        into.notify.extend(entry.notify);
+        into.from_facts.extend(entry.from_facts);
+        into.sensitive |= entry.sensitive;
+        into.overridden.extend(entry.overridden);
+    }
+    merged
+}
+
+/// Finds two resources that provide one thing: then no guard of either could hold.
+fn check_sources(entries: &[Entry], diagnostics: &mut Diagnostics) {
+    let mut sources: BTreeMap<Handle, &Entry> = BTreeMap::new();
+    for entry in entries {
+        for handle in entry.resource.links().provides {
+            let Some(first) = sources.insert(handle.clone(), entry) else { continue };
+            let what = match handle {
+                Handle::Path(path) => path.to_string(),
+                Handle::Unit(unit) => format!("unit {unit}"),
+                Handle::Mount(path) => format!("the mount on {path}"),
+            };
+            let summary = format!("two resources provide {what}: `{}` and `{}`", first.address, entry.address);
+            let places = first.places.iter().chain(&entry.places);
+            let diagnostic = places.fold(Diagnostic::error(summary), |diagnostic, place| diagnostic.at(*place));
+            diagnostics.push(diagnostic.help("let one of them have it"));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Comparing what was read with what is wanted: graph and observations to a plan, pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, FileChange, Planned, ResourcePlan, Verdict};
+use crate::{
+    address::Address,
+    catalog::Catalog,
+    facts::Facts,
+    graph::Graph,
+    host::{
+        bytes::Bytes,
+        observed::Observed,
+        op::{Op, Source, Step},
+        path::AbsPath,
+        probe::Probe,
+        read::{Answer, Read},
+        state::Owed,
+    },
+    resource::{Cannot, Difference, Disruption, Seen, state::Action},
+};
+
+/// Builds the plan of one host from what was read of it.
+#[must_use]
+pub fn build(catalog: &Catalog, graph: &Graph, facts: &Facts, offline: bool, observed: Observed) -> Planned {
+    let mut builder = Builder::new(graph, observed);
+    for &at in &graph.order {
+        builder.plan(at, catalog, facts, offline);
+    }
+    builder.drop_unsettled();
+    Planned {
+        facts: Box::new(facts.clone()),
+        probes: builder.user_probes(),
+        resources: builder.resources,
+        uploaded: None,
+    }
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    /// What was read, with the announced results of everything planned so far laid over it.
+    world: Observed,
+    resources: Vec<ResourcePlan>,
+    /// Where in the plan an entry of the catalog stands.
+    place: BTreeMap<usize, usize>,
+    /// The changes of the plan that an entry of the catalog comes after, through any chain.
+    after: BTreeMap<usize, BTreeSet<usize>>,
+    /// The activations that an earlier run left due.
+    owed: BTreeSet<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(graph: &'a Graph, world: Observed) -> Self {
+        let owed = match world.get(&Owed::read()) {
+            Some(Answer::Paths(paths)) => paths
+                .iter()
+                .filter_map(|(_, answer)| serde_json::from_slice::<Owed>(&answer.content()?.0).ok())
+                .map(|owed| owed.activation)
+                .collect(),
+            _ => BTreeSet::new(),
+        };
+        Self { graph, world, resources: vec![], place: BTreeMap::new(), after: BTreeMap::new(), owed }
+    }
+
+    fn plan(&mut self, at: usize, catalog: &Catalog, facts: &Facts, offline: bool) {
+        let entry = &catalog.entries[at];
+        let seen = Seen { observed: &self.world, facts, offline };
+        let comparison = entry.resource.compare(&seen);
+        let because = self.notifiers(at, &entry.address);
+        let verdict = match (self.blocker(at), comparison.result) {
+            (Some(by), _) => Verdict::Blocked { by: self.resources[by].address.clone() },
+            (None, Err(Cannot::Unknown(reason))) => Verdict::Unknown { reason },
+            (None, Err(Cannot::Unsupported(reason))) => Verdict::Unsupported { reason },
+            (None, Err(Cannot::Refused(reason))) => {
+                Verdict::Failed { reason, preflight: entry.resource.is_preflight() }
+            }
+            (None, Ok(difference)) => {
+                let refresh = if because.is_empty() { vec![] } else { entry.resource.refresh(&seen) };
+                self.change(at, catalog, difference, refresh, because)
+            }
+        };
+        if let Verdict::Change(change) = &verdict {
+            self.world.announce(&change.steps);
+        }
+        self.place.insert(at, self.resources.len());
+        self.resources.push(ResourcePlan {
+            address: entry.address.clone(),
+            verdict,
+            remarks: comparison.remarks,
+            from_facts: entry.from_facts.clone(),
+            overridden: entry.overridden.clone(),
+            sensitive: comparison.sensitive || entry.sensitive,
+        });
+    }
+
+    /// Joins what a resource needs by itself with what it needs because others notify it.
+    fn change(
+        &mut self,
+        at: usize,
+        catalog: &Catalog,
+        difference: Option<Difference>,
+        mut refresh: Vec<Step>,
+        because: Vec<String>,
+    ) -> Verdict {
+        let needs = self.needs(at);
+        if difference.is_none() && refresh.is_empty() {
+            self.after.insert(at, needs);
+            return Verdict::Converged;
+        }
+        self.after.insert(at, BTreeSet::from([self.resources.len()]));
+        if let Some(last) = refresh.last_mut() {
+            last.settles.push(catalog.entries[at].address.to_string());
+        }
+        let refreshed = !refresh.is_empty();
+        let refresh_only =
+            Difference { action: Action::Refresh, fields: vec![], steps: vec![], disturbs: Disruption::Service };
+        let Difference { action, fields, mut steps, mut disturbs } = difference.unwrap_or(refresh_only);
+        let owes: Vec<String> = self
+            .graph
+            .notified_by(at)
+            .map(|target| catalog.entries[target].address.to_string())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        for step in steps.iter_mut().filter(|step| !matches!(step.op, Op::Stage { .. } | Op::Check(_))) {
+            step.owes.clone_from(&owes);
+        }
+        if refreshed {
+            disturbs = disturbs.max(Disruption::Service);
+        }
+        steps.append(&mut refresh);
+        Verdict::Change(Change {
+            action,
+            fields,
+            needs: needs.into_iter().collect(),
+            files: self.files(&steps),
+            disturbs,
+            reversible: steps.iter().all(|step| step.op.is_reversible()),
+            because: if refreshed { because } else { vec![] },
+            steps,
+        })
+    }
+
+    /// Returns the place in the plan of a resource before this one that failed or is itself blocked.
+    fn blocker(&self, at: usize) -> Option<usize> {
+        let mut before: Vec<usize> = self.graph.before(at).map(|(before, _)| self.place[&before]).collect();
+        before.sort_unstable();
+        before
+            .into_iter()
+            .find(|place| matches!(self.resources[*place].verdict, Verdict::Failed { .. } | Verdict::Blocked { .. }))
+    }
+
+    /// Returns the changes that this resource comes after.
+    fn needs(&self, at: usize) -> BTreeSet<usize> {
+        self.graph.before(at).filter_map(|(before, _)| self.after.get(&before)).flatten().copied().collect()
+    }
+
+    /// Returns what makes a refresh of this resource due: changing resources that notify it, and a run that was cut.
+    fn notifiers(&self, at: usize, address: &Address) -> Vec<String> {
+        let mut because: BTreeSet<String> = self
+            .graph
+            .before(at)
+            .filter(|(_, edge)| edge.notifies)
+            .map(|(before, _)| &self.resources[self.place[&before]])
+            .filter(|resource| matches!(resource.verdict, Verdict::Change(_)))
+            .map(|resource| resource.address.to_string())
+            .collect();
+        // What a run left due is due whoever notified it, even if that declaration is gone.
+        if self.owed.contains(&address.to_string()) {
+            because.insert("an earlier run that did not end".into());
+        }
+        because.into_iter().collect()
+    }
+
+    /// Returns the contents of the files that the steps change.
+    fn files(&self, steps: &[Step]) -> Vec<FileChange> {
+        let mut staged: BTreeMap<&str, &Bytes> = BTreeMap::new();
+        let mut files: Vec<FileChange> = vec![];
+        for step in steps {
+            let (path, after): (&AbsPath, Option<Bytes>) = match &step.op {
+                Op::Stage { name, source: Source::Content(content) } => {
+                    staged.insert(name, content);
+                    continue;
+                }
+                Op::Write { path, content, .. } => (path, Some(content.clone())),
+                Op::Install { name, path, .. } => match staged.get(name.as_str()) {
+                    Some(content) => (path, Some((*content).clone())),
+                    None => continue,
+                },
+                Op::Remove { path } => (path, None),
+                _ => continue,
+            };
+            let before = self.world.get(&Read::entry(path.clone())).and_then(Answer::content).cloned();
+            if before.is_some() || after.is_some() {
+                files.push(FileChange { path: path.clone(), before, after });
+            }
+        }
+        files
+    }
+
+    /// Removes what is owed to resources that have nothing to refresh (a service that does not run): no step would settle it.
+    fn drop_unsettled(&mut self) {
+        let mut steps: Vec<&mut Step> = self.resources.iter_mut().flat_map(ResourcePlan::steps_mut).collect();
+        let settled: BTreeSet<String> = steps.iter().flat_map(|step| step.settles.iter().cloned()).collect();
+        for step in &mut steps {
+            step.owes.retain(|owed| settled.contains(owed));
+        }
+    }
+
+    fn user_probes(&self) -> Vec<String> {
+        let probes = self.world.iter().filter_map(|(read, _)| match read {
+            Read::Probe(Probe::User { argv }) => Some(argv.join(" ")),
+            _ => None,
+        });
+        probes.collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! Stage 6: what has to change on a host, as data that names no kind.
+
+pub mod observe;
+pub mod build;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    catalog::Overridden,
+    facts::Facts,
+    host::{
+        bytes::Bytes,
+        op::Step,
+        path::AbsPath,
+        run::{Run, RunId, Work},
+    },
+    resource::{
+        Disruption, Remark,
+        state::{Action, Field},
+    },
+};
+
+/// The format of a plan in JSON. Additions keep the number.
+pub const FORMAT: &str = "vprov.plan/1";
+
+/// The plan of one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostPlan {
+    /// The host's name in the inventory.
+    pub host: String,
+    /// What planning came to.
+    pub result: HostResult,
+}
+
+/// What planning one host came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status", deny_unknown_fields)]
+pub enum HostResult {
+    /// The host was read and compared.
+    Planned(Planned),
+    /// The host could not be reached.
+    Unreachable {
+        /// Why.
+        error: String,
+    },
+    /// The host was reached, but its plan could not be made.
+    Failed {
+        /// Why; several lines where several things are wrong.
+        error: String,
+    },
+}
+
+/// A plan that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// What the host is.
+    pub facts: Box<Facts>,
+    /// All resources of the host in the order in which they are converged.
+    pub resources: Vec<ResourcePlan>,
+    /// The executor was uploaded to this place for this plan: the only write of planning.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub uploaded: Option<String>,
+    /// Programs that the user named (`unless`, `assert`) and that ran while planning, where nothing can be written.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub probes: Vec<String>,
+}
+
+/// The plan of one resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcePlan {
+    /// The resource.
+    pub address: Address,
+    /// What has to be done to it.
+    pub verdict: Verdict,
+    /// What a person must know beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remarks: Vec<Remark>,
+    /// The parameters whose values were computed from facts.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub from_facts: BTreeSet<String>,
+    /// The weaker declarations that it overrides.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub overridden: BTreeSet<Overridden>,
+    /// Contents and values are secret: no report shows them unless it was asked to.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
+}
+
+/// What has to be done to a resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verdict", deny_unknown_fields)]
+pub enum Verdict {
+    /// Nothing.
+    Converged,
+    /// A change.
+    Change(Change),
+    /// It may not be read by this user, so nobody knows.
+    Unknown {
+        /// What may not be read.
+        reason: String,
+    },
+    /// The host has no such thing; nothing is done and nothing is wrong.
+    Unsupported {
+        /// What is missing.
+        reason: String,
+    },
+    /// It cannot be planned on this host.
+    Failed {
+        /// Why.
+        reason: String,
+        /// The failure refuses the whole host.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        preflight: bool,
+    },
+    /// It comes after one that failed.
+    Blocked {
+        /// That one.
+        by: Address,
+    },
+}
+
+/// A change of one resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// What happens to the resource.
+    pub action: Action,
+    /// The attributes that change.
+    pub fields: Vec<Field>,
+    /// How.
+    pub steps: Vec<Step>,
+    /// The places of earlier resources in the plan whose failure blocks this one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub needs: Vec<usize>,
+    /// The contents of the files that change, for diffs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub files: Vec<FileChange>,
+    /// What it disturbs.
+    pub disturbs: Disruption,
+    /// Whether a rollback can take it back.
+    pub reversible: bool,
+    /// The resources that made it due, where it is refreshed because of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub because: Vec<String>,
+}
+
+/// The content of a file before and after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileChange {
+    /// The file.
+    pub path: AbsPath,
+    /// Its content; `null` where there is none.
+    pub before: Option<Bytes>,
+    /// Its content afterwards; `null` where there will be none.
+    pub after: Option<Bytes>,
+}
+
+/// How many resources of a plan have which verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// As they should be.
+    pub converged: usize,
+    /// To be created, changed, removed, refreshed or run.
+    pub changes: usize,
+    /// Of the converged and changing ones: waiting for a reboot.
+    pub reboot: usize,
+    /// With a kernel that gave less than asked.
+    pub short: usize,
+    /// With warnings.
+    pub warnings: usize,
+    /// Not readable.
+    pub unknown: usize,
+    /// Not supported there.
+    pub unsupported: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Blocked by failed ones.
+    pub blocked: usize,
+}
+
+impl ResourcePlan {
+    fn steps_mut(&mut self) -> impl Iterator<Item = &mut Step> {
+        match &mut self.verdict {
+            Verdict::Change(change) => change.steps.iter_mut(),
+            _ => [].iter_mut(),
+        }
+    }
+}
+
+impl Planned {
+    /// Counts the verdicts.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for resource in &self.resources {
+            let count = match &resource.verdict {
+                Verdict::Converged => &mut counts.converged,
+                Verdict::Change(_) => &mut counts.changes,
+                Verdict::Unknown { .. } => &mut counts.unknown,
+                Verdict::Unsupported { .. } => &mut counts.unsupported,
+                Verdict::Failed { .. } => &mut counts.failed,
+                Verdict::Blocked { .. } => &mut counts.blocked,
+            };
+            *count += 1;
+            let has = |wanted: fn(&Remark) -> bool| usize::from(resource.remarks.iter().any(wanted));
+            counts.reboot += has(|remark| matches!(remark, Remark::Reboot { .. }));
+            counts.short += has(|remark| matches!(remark, Remark::Short { .. }));
+            counts.warnings += has(|remark| matches!(remark, Remark::Warning { .. }));
+        }
+        counts
+    }
+
+    /// Returns the changes, each with its resource.
+    pub fn changes(&self) -> impl Iterator<Item = (&ResourcePlan, &Change)> {
+        self.resources.iter().filter_map(|resource| match &resource.verdict {
+            Verdict::Change(change) => Some((resource, change)),
+            _ => None,
+        })
+    }
+
+    /// Returns the failed preflight checks: while there is one, nothing is applied on this host.
+    pub fn preflight_failures(&self) -> impl Iterator<Item = (&Address, &str)> {
+        self.resources.iter().filter_map(|resource| match &resource.verdict {
+            Verdict::Failed { reason, preflight: true } => Some((&resource.address, reason.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Returns the run that carries the plan out: exactly its steps, nothing else.
+    #[must_use]
+    pub fn run(&self, id: RunId, by: String) -> Run {
+        let mut place_in_run = vec![None; self.resources.len()];
+        let mut works = vec![];
+        for (at, resource) in self.resources.iter().enumerate() {
+            let Verdict::Change(change) = &resource.verdict else { continue };
+            place_in_run[at] = Some(works.len());
+            works.push(Work {
+                address: resource.address.clone(),
+                needs: change.needs.iter().filter_map(|need| place_in_run.get(*need).copied().flatten()).collect(),
+                steps: change.steps.clone(),
+            });
+        }
+        Run { id, by, works }
+    }
+}
