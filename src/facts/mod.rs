@@ -1,7 +1,24 @@
 //! What a host is: typed, documented, read in one round trip, known before any expression is evaluated.
+//!
+//! [`reads`] is the one batch of questions, [`decode`] makes facts of the answers. What a host does not have, or does not
+//! let its user read, is an empty fact and no error; below `--root` only files are there, so all that the kernel would
+//! tell is empty.
+
+mod answers;
+mod cpu;
+mod disks;
+mod kernel;
+mod memory;
+mod os;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use self::answers::Answers;
+use crate::host::{
+    observed::Observed,
+    read::{Answer, Read},
+};
 
 /// All facts of a host; `facts.` in an expression.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +62,7 @@ pub struct Facts {
     pub transactional: bool,
     /// The profile that tuned applies; empty where tuned is not active.
     pub tuned_profile: String,
-    /// The numeric user that vprov reads the host as; 0 is root.
+    /// The numeric user that vprov reads the host as; 0 is root, and 0 below `--root`.
     pub uid: u32,
 }
 
@@ -71,7 +88,7 @@ pub struct Kernel {
     pub release: String,
     /// The first two numbers of the release, as `6.12`.
     pub version: String,
-    /// `uname -m`.
+    /// `uname -m`, from `/proc/sys/kernel/arch` or, before Linux 6.1, the program interpreter that is installed.
     pub arch: String,
 }
 
@@ -81,7 +98,7 @@ pub struct Kernel {
 pub struct Boot {
     /// The boot loader's driver: `grub-d`, `suse-grub2`, `rhel-bls`, `suse-bls`, `systemd-boot`, `ostree`, `grub-legacy`, `zipl`, `none`.
     pub loader: String,
-    /// `efi` or `bios`.
+    /// `efi` or `bios`; empty below `--root`.
     pub firmware: String,
     /// The command line of the running kernel.
     pub cmdline: String,
@@ -117,7 +134,7 @@ pub struct Memory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
-    /// Logical processors that are online.
+    /// Logical processors that are online; on dom0 those of dom0.
     pub online: u64,
     /// Physical cores.
     pub cores: u64,
@@ -173,6 +190,70 @@ pub struct Swap {
     pub total: u64,
 }
 
+/// Why facts could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FactsError {
+    /// A file that every Linux host has could not be read, so what it would say is unknown.
+    #[error("cannot read `{path}`: {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+/// Returns everything that must be read, in one batch: files, and one program on a Xen host.
+#[must_use]
+pub fn reads() -> Vec<Read> {
+    [os::reads(), kernel::reads(), cpu::reads(), memory::reads(), disks::reads()].concat()
+}
+
+/// Makes facts of the answers to [`reads`].
+///
+/// # Errors
+/// Only where a file that is there fails to be read (an I/O error, a limit); what is absent or denied is an empty fact.
+pub fn decode(observed: &Observed) -> Result<Facts, FactsError> {
+    for read in reads() {
+        if let (Some(path), Some(Answer::Failed(reason))) = (read.path(), observed.get(&read)) {
+            return Err(FactsError::Unreadable { path: path.to_string(), reason: reason.clone() });
+        }
+    }
+    let answers = Answers(observed);
+    let virt = kernel::virt(answers);
+    let memory = memory::memory(answers, virt.dom0);
+    Ok(Facts {
+        hostname: os::hostname(answers),
+        os: os::distribution(answers),
+        kernel: kernel::kernel(answers),
+        boot: kernel::boot(answers),
+        init: os::init(answers),
+        container: os::container(answers),
+        numa: memory::numa(answers, memory.total),
+        hugepages: memory::huge_pages(answers),
+        transparent_hugepages: memory::transparent_huge_pages(answers),
+        ksm: memory::ksm(answers),
+        virt,
+        memory,
+        cpu: cpu::cpu(answers),
+        disks: disks::disks(answers),
+        swap: memory::swap(answers),
+        lockdown: kernel::lockdown(answers),
+        read_only_root: os::read_only_root(answers),
+        transactional: os::transactional(answers),
+        tuned_profile: os::tuned_profile(answers),
+        uid: os::uid(answers),
+    })
+}
+
+/// Returns the JSON Schema of [`Facts`] without references, against which `facts.x.y` of an expression is checked.
+#[must_use]
+pub fn tree() -> schemars::Schema {
+    let settings =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Facts>()
+}
+
 impl Facts {
     /// Tells whether this host's kernel is at least `major.minor`; vendors backport, so files are the better evidence.
     #[must_use]
@@ -185,5 +266,130 @@ impl Facts {
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
+    }
+
+    /// Returns the facts as expressions see them, below `facts`.
+    ///
+    /// # Panics
+    /// Never: every fact is a string, number, boolean, list or map with text keys.
+    #[must_use]
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("facts are plain data with text keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::host::{
+        Host as _,
+        exec::{LocalHost, Settings},
+        probe::Probe,
+        read::Output,
+    };
+
+    /// Reads the facts of a tree of captured files below tests/data/facts.
+    fn facts_of(host: &str, xl_info: Option<&str>) -> Facts {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/facts").join(host);
+        let mut host = LocalHost::new(Settings { root: Some(root), ..Settings::default() }).unwrap();
+        let mut observed = observe(&mut host);
+        if let Some(stdout) = xl_info {
+            let output = Output { status: 0, stdout: stdout.into(), stderr: "".into() };
+            observed.put(Read::Probe(Probe::once(["xl", "info"])), Answer::Output(output));
+        }
+        decode(&observed).unwrap()
+    }
+
+    fn observe(host: &mut LocalHost) -> Observed {
+        let mut observed = Observed::default();
+        for (read, answer) in reads().into_iter().zip(host.read(&reads()).unwrap()) {
+            observed.put(read, answer);
+        }
+        observed
+    }
+
+    #[test]
+    fn a_kvm_host() {
+        let facts = facts_of("kvm", None).to_value();
+        let check = |pointer: &str, expected: Value| assert_eq!(facts.pointer(pointer), Some(&expected), "{pointer}");
+        check("/hostname", json!("kvm01"));
+        check(
+            "/os",
+            json!({"id": "sles", "id_like": ["suse"], "version": "15.6", "name": "SUSE Linux Enterprise Server 15 SP6"}),
+        );
+        check("/kernel", json!({"release": "6.4.0-150600.23.7-default", "version": "6.4", "arch": "x86_64"}));
+        check("/boot/cmdline", json!("BOOT_IMAGE=/boot/vmlinuz-6.4.0 root=/dev/sda2 quiet"));
+        check("/boot/time", json!(1_795_480_000));
+        check("/boot/firmware", json!("efi"));
+        check("/init", json!("systemd"));
+        check("/container", json!(""));
+        check("/virt", json!({"kvm": true, "xen": false, "dom0": false}));
+        check("/memory", json!({"total": 134_880_419_840u64, "installed_gib": 126}));
+        check(
+            "/cpu",
+            json!({"online": 4, "cores": 2, "sockets": 2, "model": "Intel(R) Xeon(R) Silver 4314 CPU @ 2.40GHz",
+                   "vendor": "intel", "virtualization": true}),
+        );
+        check("/numa/1", json!({"id": 1, "memory": 67_645_734_912u64, "cpus": "1,3"}));
+        check("/hugepages", json!({"sizes": ["2M", "1G"], "default_size": "2M"}));
+        check("/transparent_hugepages", json!(true));
+        check("/ksm", json!(true));
+        check(
+            "/disks/sda",
+            json!({"rotational": false, "schedulers": ["none", "mq-deadline", "kyber", "bfq"], "scheduler": "mq-deadline"}),
+        );
+        check("/disks/zram0", json!({"rotational": false, "schedulers": [], "scheduler": ""}));
+        assert_eq!(facts.pointer("/disks/loop0"), None);
+        check("/swap/total", json!(2_147_479_552));
+        check("/lockdown", json!("none"));
+        check("/read_only_root", json!(false));
+        check("/tuned_profile", json!("virtual-host"));
+        check("/uid", json!(1000));
+    }
+
+    #[test]
+    fn a_dom0_has_the_memory_of_the_hypervisor() {
+        let info = "host                   : xen01\ntotal_memory           : 65415\nnr_cpus                : 16\n";
+        let facts = facts_of("dom0", Some(info));
+        assert_eq!(facts.virt, Virt { kvm: false, xen: true, dom0: true });
+        assert_eq!(facts.memory, Memory { total: 4_076_863_488, installed_gib: 64 });
+        assert!(!facts.transparent_hugepages && facts.hugepages.sizes.is_empty());
+        assert_eq!(facts.numa, [Node { id: 0, memory: 4_076_863_488, cpus: "0-3".into() }]);
+        assert_eq!(facts_of("dom0", None).memory.installed_gib, 4);
+    }
+
+    #[test]
+    fn an_empty_host_has_empty_facts() {
+        let facts = decode(&Observed::default()).unwrap();
+        assert_eq!((facts.init.as_str(), facts.os.id.as_str(), facts.boot.loader.as_str()), ("other", "", "none"));
+        assert!(facts.is_root() && !facts.kernel_at_least(5, 13));
+        let mut observed = Observed::default();
+        observed.put(answers::file("/proc/meminfo"), Answer::Failed("Input/output error".into()));
+        assert_eq!(decode(&observed).unwrap_err().to_string(), "cannot read `/proc/meminfo`: Input/output error");
+    }
+
+    #[test]
+    fn this_machine_has_facts() {
+        let mut host = LocalHost::new(Settings { observe: true, ..Settings::default() }).unwrap();
+        let facts = decode(&observe(&mut host)).unwrap();
+        assert!(facts.cpu.online > 0 && facts.memory.total > 0 && !facts.kernel.release.is_empty(), "{facts:#?}");
+        assert!(!facts.kernel.arch.is_empty() && !facts.boot.id.is_empty(), "{facts:#?}");
+    }
+
+    #[test]
+    fn each_fact_is_described() {
+        let tree = tree().to_value();
+        assert_eq!(tree.pointer("/properties/memory/properties/total/type"), Some(&json!("integer")));
+        fn described(name: &str, schema: &Value) {
+            for (key, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                assert!(value.get("description").is_some(), "{name}.{key} has no description");
+                described(&format!("{name}.{key}"), value);
+            }
+        }
+        described("facts", &tree);
     }
 }
