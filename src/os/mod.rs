@@ -9,6 +9,7 @@ pub mod fstab;
 pub mod glob;
 pub mod kernel;
 pub mod mountinfo;
+pub mod setting;
 pub mod sysctl;
 pub mod systemd;
 pub mod tmpfiles;
