@@ -313,8 +313,11 @@ impl File {
         let value_start = if is_assignment { key_end + 1 } else { start };
         let (value_end, text) = shell_word(content, value_start).ok_or_else(|| broken("a quote is not closed"))?;
         let mut rest = skip_blanks(content, value_end);
-        let unclear =
-            !matches!(content.get(rest), None | Some(b'\n' | b'\r')) && !(rest > value_end && content[rest] == b'#');
+        let unclear = match content.get(rest) {
+            None | Some(b'\n' | b'\r') => false,
+            Some(b'#') => rest == value_end,
+            Some(_) => true,
+        };
         // The rest of the line may hold quotes that go on behind it.
         while !matches!(content.get(rest), None | Some(b'\n')) {
             if content[rest] == b'#'
