@@ -1,0 +1,10 @@
+//! End to end: the real binary against real hosts.
+//!
+//! The hosts are made by `tests/lab/light up N`; `tests/run` does that and names their state directory in `VPROV_TEST_LAB`.
+//! Without it each test that needs hosts says so (`SKIP name: words`) and passes.
+#![expect(clippy::disallowed_methods, reason = "tests start programs and read what they left")]
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+
+mod hosts;
+mod lab;
+mod program;
