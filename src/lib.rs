@@ -15,6 +15,7 @@
 pub mod diag;
 pub mod address;
 pub mod host;
+pub mod event;
 pub mod os;
 pub mod config;
 pub mod facts;
@@ -22,3 +23,5 @@ pub mod resource;
 pub mod catalog;
 pub mod graph;
 pub mod plan;
+pub mod apply;
+pub mod fleet;

@@ -2,6 +2,7 @@
 
 pub mod observe;
 pub mod build;
+pub mod host;
 
 use std::collections::BTreeSet;
 

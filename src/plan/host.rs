@@ -1,0 +1,60 @@
+//! Planning one host from the first question to the plan.
+
+use super::{Planned, build, observe};
+use crate::{
+    catalog::Catalog,
+    diag::Diagnostics,
+    event::Happened,
+    facts::{self, Facts},
+    graph::Graph,
+    host::{Host, HostError, observed::Observed, read::Read, state::Owed},
+};
+
+/// What a host's documents come to once its facts are known: pure, so the caller may do it wherever there is a core free.
+pub type Compile<'a> = dyn Fn(&Facts) -> Result<(Catalog, Graph), Diagnostics> + Sync + 'a;
+
+/// Why a host could not be planned.
+#[derive(Debug)]
+pub enum PlanError {
+    /// The host could not be asked.
+    Host(HostError),
+    /// Its documents make no sense with its facts.
+    Documents(Diagnostics),
+}
+
+impl From<HostError> for PlanError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// Reads the facts of a host.
+///
+/// # Errors
+/// As [`Host::read`].
+pub fn facts(host: &mut dyn Host) -> Result<(Facts, Observed), HostError> {
+    let mut observed = Observed::default();
+    // What a cut run left due is asked for with the facts, so that it costs no round.
+    observe::ask(host, &mut observed, facts::reads().into_iter().chain([Owed::read()]).collect::<Vec<Read>>())?;
+    let facts = facts::decode(&observed).map_err(|error| HostError::Refused(error.to_string()))?;
+    Ok((facts, observed))
+}
+
+/// Plans a host. `offline` says that it is a directory (`--root`): then nothing runs there.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan(
+    host: &mut dyn Host,
+    compile: &Compile,
+    offline: bool,
+    on: &mut dyn FnMut(Happened),
+) -> Result<Planned, PlanError> {
+    let (facts, mut observed) = facts(host)?;
+    on(Happened::Facts);
+    let (catalog, graph) = compile(&facts).map_err(PlanError::Documents)?;
+    observe::observe(host, &catalog, &facts, offline, &mut observed)?;
+    let planned = build::build(&catalog, &graph, &facts, offline, observed);
+    on(Happened::Planned);
+    Ok(planned)
+}
