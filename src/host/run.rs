@@ -199,7 +199,7 @@ pub struct Moved {
 }
 
 /// What came of taking a run back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolledBack {
     /// What was taken back, newest first, in words.

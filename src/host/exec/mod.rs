@@ -3,11 +3,13 @@
 //! It is the same in this process, at the other end of a channel and below `--root DIR`. It knows the closed sets of
 //! [`super::read`] and [`super::op`] and nothing of kinds.
 
-#![expect(dead_code, reason = "the writing half is landed next")]
-
+mod apply;
+mod journal;
 mod namespace;
 mod process;
 mod read;
+mod rollback;
+mod stage;
 mod tree;
 mod write;
 
@@ -70,12 +72,14 @@ impl Host for LocalHost {
 
     fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError> {
         self.may_change()?;
-        let _ = (run, on, &self.cancel);
-        Err(HostError::Refused("not yet".into()))
+        apply::apply(&self.tree, self.cancel.as_deref(), run, on)
     }
 
     fn rollback(&mut self, run: &RunId) -> Result<RolledBack, HostError> {
         self.may_change()?;
-        Err(HostError::Refused(format!("there is no run `{run}`")))
+        rollback::rollback(&self.tree, run)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,7 @@ impl AsFd for Place {
 #[derive(Debug, Default)]
 pub struct Seam {
     passed: Cell<usize>,
+    cut: Cell<bool>,
     at: Option<usize>,
 }
 
@@ -91,7 +92,7 @@ impl Seam {
     /// Makes a seam that cuts at the point of this number, from 0.
     #[must_use]
     pub fn new(at: Option<usize>) -> Self {
-        Self { passed: Cell::new(0), at }
+        Self { passed: Cell::new(0), cut: Cell::new(false), at }
     }
 
     /// Stands before each system call that changes something.
@@ -101,16 +102,17 @@ impl Seam {
     pub fn point(&self) -> Result<(), TreeError> {
         let passed = self.passed.get();
         if self.at.is_some_and(|at| passed >= at) {
+            self.cut.set(true);
             return Err(TreeError::Cut);
         }
         self.passed.set(passed + 1);
         Ok(())
     }
 
-    /// Tells whether the chosen point was reached.
+    /// Tells whether the run was cut.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        self.at.is_some_and(|at| self.passed.get() >= at)
+        self.cut.get()
     }
 
     /// Returns how many points were passed.

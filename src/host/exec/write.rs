@@ -1,6 +1,6 @@
 //! Changes of single files: each one atomic, on the disk when it returns, and with all attributes.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::{
     fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},
@@ -12,7 +12,8 @@ use super::{
     read,
     tree::{Place, Tree, TreeError, words},
 };
-use crate::host::{op::Owner, path::AbsPath};
+use crate::host::{bytes::Digest, op::Owner, path::AbsPath};
+use sha2::{Digest as _, Sha256};
 
 /// How the name of a temporary file begins; eight hexadecimal digits follow.
 pub const TEMPORARY: &str = ".vprov-";
@@ -38,6 +39,14 @@ impl Attributes {
     }
 }
 
+/// What a file is to hold.
+pub enum Content<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// What an open file holds from its current place on, if that has this digest.
+    Copy(OwnedFd, Digest),
+}
+
 /// Tells whether a name is one that [`place_file`] gives a temporary file.
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
@@ -52,7 +61,7 @@ pub fn is_temporary(name: &str) -> bool {
 pub fn place_file(
     tree: &Tree,
     path: &AbsPath,
-    content: &[u8],
+    content: Content<'_>,
     attributes: &Attributes,
     recheck: &mut dyn FnMut() -> Result<(), TreeError>,
 ) -> Result<(), TreeError> {
@@ -64,7 +73,14 @@ pub fn place_file(
         let file = fs::openat(temporary, &temporary.name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(TreeError::system("create a file beside", path))?;
         tree.seam.point()?;
-        write_all(&file, content).map_err(TreeError::system("write", path))?;
+        match content {
+            Content::Bytes(bytes) => write_all(&file, bytes).map_err(TreeError::system("write", path))?,
+            Content::Copy(from, digest) => {
+                if copy(&from, &file).map_err(TreeError::system("write", path))? != digest {
+                    return Err(TreeError::refused(path, "has a backup that is damaged"));
+                }
+            }
+        }
         let xattrs = match (&attributes.xattrs, &old) {
             (Some(xattrs), _) => Some(xattrs.clone()),
             (None, Some(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
@@ -257,7 +273,10 @@ fn replaceable(place: &Place, path: &AbsPath) -> Result<Option<Stat>, TreeError>
 }
 
 /// Makes something under a temporary name; what remains of it after a failure is removed.
-fn with_temporary(
+///
+/// # Errors
+/// As `make`.
+pub fn with_temporary(
     tree: &Tree,
     place: &Place,
     path: &AbsPath,
@@ -272,14 +291,21 @@ fn with_temporary(
     })
 }
 
-fn take_name(tree: &Tree, temporary: &Place, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
+/// Gives what was made under a temporary name its own, and brings that to the disk.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn take_name(tree: &Tree, temporary: &Place, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
     tree.seam.point()?;
     fs::renameat(temporary, &temporary.name, place, &place.name).map_err(TreeError::system("replace", path))?;
     store_names(tree, place, path)
 }
 
 /// Brings the names in a directory to the disk.
-fn store_names(tree: &Tree, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
+///
+/// # Errors
+/// Fails as the system does.
+pub fn store_names(tree: &Tree, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
     tree.seam.point()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let stored = fs::openat(place, ".", flags, Mode::empty()).and_then(fs::fsync);
@@ -347,7 +373,31 @@ fn set_mtime(tree: &Tree, file: impl AsFd, path: &AbsPath, tv_sec: i64, tv_nsec:
     fs::futimens(file, &times).map_err(TreeError::system("set the time of", path))
 }
 
-fn write_all(file: impl AsFd, mut content: &[u8]) -> Result<(), Errno> {
+/// Copies from one open file to another and returns the digest of what was copied.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn copy(from: impl AsFd, to: impl AsFd) -> Result<Digest, Errno> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match rustix::io::read(&from, &mut buffer) {
+            Ok(0) => return Ok(Digest::from_raw(hash.finalize().into())),
+            Ok(length) => {
+                hash.update(&buffer[..length]);
+                write_all(&to, &buffer[..length])?;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Writes everything, however many calls it takes.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn write_all(file: impl AsFd, mut content: &[u8]) -> Result<(), Errno> {
     while !content.is_empty() {
         match rustix::io::write(&file, content) {
             Ok(0) => return Err(Errno::IO),

@@ -1,0 +1,667 @@
+//! What is remembered of a run, so that it can be taken back: the lock, the journal, the backups, and what is owed.
+//!
+//! `runs/RUN/journal` holds one JSON record a line. The intent of an operation, with all that its inverse needs, is on the
+//! disk before the operation acts; so after a cut the last intent without an end is the only one in doubt, and its
+//! inverse is right whether it acted or not. Contents are kept beside it in `objects/`, named by their SHA-256.
+
+use std::{collections::BTreeSet, os::fd::OwnedFd};
+
+use rustix::{
+    fs::{self, FileType, FlockOperation, Mode, OFlags},
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    read::{self, answer, contents},
+    tree::{Place, Tree, TreeError},
+    write::{self, Attributes, Content, Xattr},
+};
+use crate::{
+    address::Address,
+    host::{
+        bytes::{Bytes, Digest},
+        matcher::Matcher,
+        op::{Command, Form, Op, Owner},
+        path::AbsPath,
+        read::Read,
+        run::RunId,
+        state::{Owed, STATE_DIR},
+    },
+};
+
+/// The number of the format of a journal.
+pub const FORMAT: &str = "vprov.journal/1";
+
+/// The most that is read of a journal.
+const LIMIT: usize = 256 << 20;
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// The first line.
+    Begun {
+        /// [`FORMAT`].
+        format: String,
+        /// The run.
+        run: RunId,
+        /// Who asked for it.
+        by: String,
+        /// When, in seconds since 1970 (UTC).
+        at: i64,
+        /// The run that this one takes back.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        takes_back: Option<RunId>,
+    },
+    /// An operation is about to act.
+    Intent {
+        /// Its number in the run, from 0.
+        number: usize,
+        /// The resource.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        address: Option<Address>,
+        /// What will be done, for people.
+        action: String,
+        /// What takes it back, in the order in which it was saved.
+        inverses: Vec<Inverse>,
+    },
+    /// It acted.
+    Done {
+        /// Its number.
+        number: usize,
+        /// What stands now at the paths of its inverses.
+        now: Vec<(AbsPath, Matcher)>,
+    },
+    /// It failed; it may have acted in part.
+    Failed {
+        /// Its number.
+        number: usize,
+        /// Why.
+        error: String,
+    },
+    /// The last line of a run that came to its end.
+    Ended {
+        /// When, in seconds since 1970 (UTC).
+        at: i64,
+        /// Whether nothing failed.
+        clean: bool,
+    },
+}
+
+/// What takes a part of an operation back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Inverse {
+    /// What stood at a path is put there again.
+    Restore {
+        /// Where.
+        path: AbsPath,
+        /// What.
+        before: Saved,
+        /// What the operation will leave there, where that is known beforehand.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        becomes: Option<Matcher>,
+    },
+    /// A value of the kernel is written again.
+    Value {
+        /// Where.
+        path: AbsPath,
+        /// How it is shown.
+        form: Form,
+        /// The value; none if it could not be read.
+        old: Option<String>,
+    },
+    /// A program is run.
+    Program {
+        /// The program that takes it back.
+        undo: Command,
+        /// The program that was run.
+        redo: Command,
+    },
+    /// A derived file is made again out of what it derives from.
+    Derive {
+        /// Where.
+        path: AbsPath,
+        /// What stood there; kept for people, never put back.
+        before: Saved,
+        /// How it is made.
+        ops: Vec<Op>,
+    },
+    /// Nothing takes it back.
+    Irreversible,
+}
+
+impl Inverse {
+    /// Returns the file that it is about.
+    #[must_use]
+    pub fn file(&self) -> Option<&AbsPath> {
+        match self {
+            Self::Restore { path, .. } | Self::Derive { path, .. } => Some(path),
+            Self::Value { .. } | Self::Program { .. } | Self::Irreversible => None,
+        }
+    }
+}
+
+/// Returns the rule that a file of this content and owner satisfies.
+#[must_use]
+pub fn file(digest: Digest, owner: Owner) -> Matcher {
+    Matcher::File { digest, mode: owner.mode, uid: owner.uid, gid: owner.gid }
+}
+
+/// What stood at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Saved {
+    /// Nothing.
+    Absent,
+    /// A regular file; its content is in `objects/`.
+    File {
+        /// The name of the content.
+        digest: Digest,
+        /// Owner and mode.
+        owner: Owner,
+        /// Extended attributes.
+        xattrs: Vec<(String, Bytes)>,
+        /// Seconds and nanoseconds of the last modification.
+        mtime: (i64, i64),
+    },
+    /// A symbolic link.
+    Link {
+        /// As written.
+        target: String,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// A directory.
+    Directory {
+        /// Owner and mode.
+        owner: Owner,
+        /// Extended attributes.
+        xattrs: Vec<(String, Bytes)>,
+    },
+}
+
+impl Saved {
+    /// Returns the rule that what is restored satisfies.
+    #[must_use]
+    pub fn matcher(&self) -> Matcher {
+        match self {
+            Self::Absent => Matcher::Absent,
+            Self::File { digest, owner, .. } => {
+                Matcher::File { digest: *digest, mode: owner.mode, uid: owner.uid, gid: owner.gid }
+            }
+            Self::Link { target, .. } => Matcher::Link { target: target.clone() },
+            Self::Directory { owner, .. } => Matcher::Directory { mode: owner.mode, uid: owner.uid, gid: owner.gid },
+        }
+    }
+}
+
+/// The lock on a host; the kernel frees it when the holder ends, however that comes about.
+pub struct Lock(#[expect(dead_code, reason = "it is held by being open")] OwnedFd);
+
+/// Why there is no lock.
+pub enum NoLock {
+    /// Somebody else holds it.
+    Held(String),
+    /// The system's words.
+    Failed(TreeError),
+}
+
+impl From<TreeError> for NoLock {
+    fn from(error: TreeError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Returns the seconds since 1970 (UTC).
+#[must_use]
+pub fn now() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}
+
+/// Returns a path of the state.
+///
+/// # Panics
+/// Never: what comes in is made of digits, letters and fixed names.
+fn state(rest: &str) -> AbsPath {
+    AbsPath::known(&format!("{STATE_DIR}/{rest}"))
+}
+
+/// Takes the lock for a run, or says who holds it.
+pub fn lock(tree: &Tree, run: &RunId, by: &str) -> Result<Lock, NoLock> {
+    ensure(tree, &AbsPath::known(STATE_DIR))?;
+    let path = state("lock");
+    let place = tree.holder(&path)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    tree.seam.point()?;
+    let file =
+        fs::openat(&place, &place.name, flags, Mode::RUSR | Mode::WUSR).map_err(TreeError::system("open", &path))?;
+    match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let holder = contents(&file, 4096).unwrap_or_default();
+            return Err(NoLock::Held(String::from_utf8_lossy(&holder).trim().into()));
+        }
+        Err(errno) => return Err(TreeError::system("lock", &path)(errno).into()),
+    }
+    tree.seam.point()?;
+    fs::ftruncate(&file, 0).map_err(TreeError::system("write", &path))?;
+    let since = RunId::new(u64::try_from(now()).unwrap_or(0), 0);
+    let since = since.as_str().split('-').next().unwrap_or_default().to_string();
+    tree.seam.point()?;
+    write::write_all(&file, format!("{by}, run {run}, since {since}\n").as_bytes())
+        .map_err(TreeError::system("write", &path))?;
+    Ok(Lock(file))
+}
+
+/// Makes a directory of the state, closed to others, and what is missing above it.
+fn ensure(tree: &Tree, path: &AbsPath) -> Result<(), TreeError> {
+    if tree.find(path, false).and_then(|place| place.stat(false)).is_ok() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        ensure(tree, &parent)?;
+    }
+    let own = path.is_within(&AbsPath::known(STATE_DIR));
+    write::make_directory(tree, path, own_owner(if own { 0o700 } else { 0o755 }), None)
+}
+
+fn own_owner(mode: u32) -> Owner {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Owner { mode, uid, gid }
+}
+
+/// Tells whether an activation is recorded as due.
+#[must_use]
+pub fn is_owed(tree: &Tree, activation: &str) -> bool {
+    tree.find(&Owed::path(activation), false).and_then(|place| place.stat(false)).is_ok()
+}
+
+/// Records that an activation is due; returns whether that is new.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn owe(tree: &Tree, activation: &str, run: &RunId) -> Result<bool, TreeError> {
+    if is_owed(tree, activation) {
+        return Ok(false);
+    }
+    let path = Owed::path(activation);
+    if let Some(directory) = path.parent() {
+        ensure(tree, &directory)?;
+    }
+    let owed = Owed { activation: activation.into(), run: run.clone() };
+    put(tree, &path, &json(&owed))?;
+    Ok(true)
+}
+
+/// Forgets that an activation is due.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn settle(tree: &Tree, activation: &str) -> Result<(), TreeError> {
+    if is_owed(tree, activation) { write::remove(tree, &Owed::path(activation), &mut || Ok(())) } else { Ok(()) }
+}
+
+/// Forgets everything that a run made due.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn settle_run(tree: &Tree, run: &RunId) -> Result<(), TreeError> {
+    let directory = state("owed");
+    for name in read::names_in(tree, &directory) {
+        let Ok(path) = directory.join(&name) else { continue };
+        let answer = answer(tree, &Read::entry(path.clone()));
+        let owed = answer.content().and_then(|content| serde_json::from_slice::<Owed>(&content.0).ok());
+        if owed.is_some_and(|owed| owed.run == *run) {
+            write::remove(tree, &path, &mut || Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
+fn put(tree: &Tree, path: &AbsPath, content: &[u8]) -> Result<(), TreeError> {
+    write::place_file(tree, path, Content::Bytes(content), &Attributes::of(own_owner(0o600)), &mut || Ok(()))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("these types have only text keys");
+    line.push(b'\n');
+    line
+}
+
+/// The journal of the run that goes on.
+pub struct Journal {
+    directory: AbsPath,
+    file: OwnedFd,
+    next: usize,
+}
+
+impl Journal {
+    /// Begins a run's journal.
+    ///
+    /// # Errors
+    /// Fails as the system does, and if the run has one already.
+    pub fn begin(tree: &Tree, run: &RunId, by: &str, takes_back: Option<&RunId>) -> Result<Self, TreeError> {
+        let directory = state(&format!("runs/{run}"));
+        if tree.find(&directory, false).and_then(|place| place.stat(false)).is_ok() {
+            return Err(TreeError::refused(&directory, "is there already: this run was begun before"));
+        }
+        ensure(tree, &directory.join("objects").expect("it is a plain name"))?;
+        put(tree, &directory.join("open").expect("it is a plain name"), b"")?;
+        let path = directory.join("journal").expect("it is a plain name");
+        let place = tree.holder(&path)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        tree.seam.point()?;
+        let file = fs::openat(&place, &place.name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(TreeError::system("create", &path))?;
+        let journal = Self { directory, file, next: 0 };
+        let begun = Record::Begun {
+            format: FORMAT.into(),
+            run: run.clone(),
+            by: by.into(),
+            at: now(),
+            takes_back: takes_back.cloned(),
+        };
+        journal.append(tree, &begun)?;
+        write::store_names(tree, &place, &path)?;
+        Ok(journal)
+    }
+
+    fn append(&self, tree: &Tree, record: &Record) -> Result<(), TreeError> {
+        tree.seam.point()?;
+        write::write_all(&self.file, &json(record))
+            .map_err(TreeError::system("write the journal in", &self.directory))?;
+        tree.seam.point()?;
+        fs::fdatasync(&self.file).map_err(TreeError::system("store the journal in", &self.directory))
+    }
+
+    /// Records what is about to act; returns its number.
+    ///
+    /// # Errors
+    /// Fails as the system does; then nothing may act.
+    pub fn intent(
+        &mut self,
+        tree: &Tree,
+        address: Option<&Address>,
+        action: String,
+        inverses: Vec<Inverse>,
+    ) -> Result<usize, TreeError> {
+        let number = self.next;
+        self.append(tree, &Record::Intent { number, address: address.cloned(), action, inverses })?;
+        self.next += 1;
+        Ok(number)
+    }
+
+    /// Records that it acted, and what stands now at some paths.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn done(&self, tree: &Tree, number: usize, paths: &[AbsPath]) -> Result<(), TreeError> {
+        let now = paths.iter().map(|path| (path.clone(), fingerprint(tree, path))).collect();
+        self.append(tree, &Record::Done { number, now })
+    }
+
+    /// Records that it failed.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn failed(&self, tree: &Tree, number: usize, error: &str) -> Result<(), TreeError> {
+        self.append(tree, &Record::Failed { number, error: error.into() })
+    }
+
+    /// Ends the journal.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn end(self, tree: &Tree, clean: bool) -> Result<(), TreeError> {
+        self.append(tree, &Record::Ended { at: now(), clean })?;
+        write::remove(tree, &self.directory.join("open").expect("it is a plain name"), &mut || Ok(()))
+    }
+
+    /// Returns the directory for what is staged, closed to others.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn stage(&self, tree: &Tree) -> Result<AbsPath, TreeError> {
+        let directory = self.directory.join("stage").expect("it is a plain name");
+        ensure(tree, &directory)?;
+        Ok(directory)
+    }
+
+    /// Saves what stands at a path: a file's content is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Fails as the system does, and on a device, socket or pipe.
+    pub fn save(&self, tree: &Tree, path: &AbsPath) -> Result<Saved, TreeError> {
+        let place = match tree.holder(path) {
+            Ok(place) => place,
+            Err(TreeError::System { errno: Errno::NOENT | Errno::NOTDIR, .. }) => return Ok(Saved::Absent),
+            Err(error) => return Err(error),
+        };
+        let failed = |errno| TreeError::system("save", path)(errno);
+        let stat = match place.stat(false) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(Saved::Absent),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let meta = read::meta(&stat);
+        let owner = Owner { mode: meta.mode, uid: meta.uid, gid: meta.gid };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let file = place.open(false).map_err(failed)?;
+                let xattrs = stored(write::xattrs_of(&file).map_err(failed)?);
+                #[expect(clippy::unnecessary_cast, reason = "the type differs between architectures")]
+                let mtime = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+                Ok(Saved::File { digest: self.keep(tree, &file, path)?, owner, xattrs, mtime })
+            }
+            FileType::Symlink => match String::from_utf8(place.link().map_err(failed)?) {
+                Ok(target) => Ok(Saved::Link { target, uid: meta.uid, gid: meta.gid }),
+                Err(_) => Err(TreeError::refused(path, "is a symbolic link whose target is no UTF-8")),
+            },
+            FileType::Directory => {
+                let directory = place.open(false).map_err(failed)?;
+                Ok(Saved::Directory { owner, xattrs: stored(write::xattrs_of(&directory).map_err(failed)?) })
+            }
+            _ => Err(TreeError::refused(path, "is a device, socket or pipe")),
+        }
+    }
+
+    /// Keeps a file's content among the objects.
+    fn keep(&self, tree: &Tree, file: &OwnedFd, path: &AbsPath) -> Result<Digest, TreeError> {
+        let objects = self.directory.join("objects").expect("it is a plain name");
+        let mut place = tree.holder(&objects.join("new").expect("it is a plain name"))?;
+        let mut digest = None;
+        write::with_temporary(
+            tree,
+            &place.sibling("").map_err(TreeError::system("enter", &objects))?,
+            &objects,
+            |temporary| {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                tree.seam.point()?;
+                let copy = fs::openat(temporary, &temporary.name, flags, Mode::RUSR | Mode::WUSR)
+                    .map_err(TreeError::system("create a backup of", path))?;
+                tree.seam.point()?;
+                let found = write::copy(file, &copy).map_err(TreeError::system("back up", path))?;
+                tree.seam.point()?;
+                fs::fsync(&copy).map_err(TreeError::system("store the backup of", path))?;
+                digest = Some(found);
+                place.name = found.to_string();
+                write::take_name(tree, temporary, &place, path)
+            },
+        )?;
+        digest.ok_or_else(|| TreeError::refused(path, "was not backed up"))
+    }
+}
+
+fn stored(xattrs: Vec<Xattr>) -> Vec<(String, Bytes)> {
+    xattrs.into_iter().map(|(name, value)| (name, Bytes(value))).collect()
+}
+
+/// Returns the rule that says what stands at a path now.
+#[must_use]
+pub fn fingerprint(tree: &Tree, path: &AbsPath) -> Matcher {
+    let read = Read::Path { path: path.clone(), follow: false, want: crate::host::read::Want::Digest };
+    Matcher::same_as(&answer(tree, &read))
+}
+
+/// A run as its journal tells it.
+pub struct Past {
+    /// The directory of the run.
+    pub directory: AbsPath,
+    /// Its operations, oldest first.
+    pub intents: Vec<PastIntent>,
+    /// The run that it took back.
+    pub takes_back: Option<RunId>,
+}
+
+/// An operation of a past run.
+pub struct PastIntent {
+    /// The resource.
+    pub address: Option<Address>,
+    /// What was done, for people.
+    pub action: String,
+    /// What takes it back.
+    pub inverses: Vec<Inverse>,
+    /// What stood at its paths afterwards; none if it did not come to its end.
+    pub now: Vec<(AbsPath, Matcher)>,
+}
+
+/// Reads a run's journal. A last line that was cut off is left out: what it announces did not begin.
+///
+/// # Errors
+/// Says why there is no such run or why its journal makes no sense.
+pub fn past(tree: &Tree, run: &RunId) -> Result<Past, String> {
+    let directory = state(&format!("runs/{run}"));
+    let path = directory.join("journal").expect("it is a plain name");
+    let open = tree.find(&path, false).and_then(|place| place.open(false));
+    let file = match open {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(format!("there is no run `{run}`")),
+        Err(errno) => return Err(TreeError::system("read", &path)(errno).to_string()),
+    };
+    let text = contents(file, LIMIT).map_err(|error| format!("cannot read `{path}`: {error}"))?;
+    let mut past = Past { directory, intents: vec![], takes_back: None };
+    for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let record: Record =
+            serde_json::from_slice(line).map_err(|error| format!("`{path}`, line {}: {error}", at + 1))?;
+        match record {
+            Record::Begun { format, .. } if format != FORMAT => {
+                return Err(format!("`{path}` has the format `{format}`; this vprov knows `{FORMAT}`"));
+            }
+            Record::Begun { takes_back, .. } => past.takes_back = takes_back,
+            Record::Intent { address, action, inverses, .. } => {
+                past.intents.push(PastIntent { address, action, inverses, now: vec![] });
+            }
+            Record::Done { number, now } => {
+                let intent = past.intents.get_mut(number);
+                intent.ok_or_else(|| format!("`{path}`, line {}: there is no operation {number}", at + 1))?.now = now;
+            }
+            Record::Failed { .. } | Record::Ended { .. } => {}
+        }
+    }
+    Ok(past)
+}
+
+impl Past {
+    /// Opens a content that the run saved.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn object(&self, tree: &Tree, digest: Digest) -> Result<OwnedFd, TreeError> {
+        let path = self.directory.join(&format!("objects/{digest}")).expect("it is a plain name");
+        tree.find(&path, false).and_then(|place: Place| place.open(false)).map_err(TreeError::system("read", &path))
+    }
+
+    /// Tells whether the run was taken back.
+    #[must_use]
+    pub fn is_taken_back(&self, tree: &Tree) -> bool {
+        tree.find(&self.marker(), false).and_then(|place| place.stat(false)).is_ok()
+    }
+
+    /// Remembers that the run was taken back by another one.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn set_taken_back(&self, tree: &Tree, by: &RunId) -> Result<(), TreeError> {
+        put(tree, &self.marker(), format!("{by}\n").as_bytes())
+    }
+
+    /// Forgets that the run was taken back.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn unset_taken_back(&self, tree: &Tree) -> Result<(), TreeError> {
+        write::remove(tree, &self.marker(), &mut || Ok(()))
+    }
+
+    fn marker(&self) -> AbsPath {
+        self.directory.join("taken-back").expect("it is a plain name")
+    }
+}
+
+/// Clears away what runs left that were cut: temporary files and what was staged. What they changed stays as it is, and their
+/// journals stay for a rollback.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
+    let runs = state("runs");
+    for name in read::names_in(tree, &runs) {
+        let Ok(run) = name.parse::<RunId>() else { continue };
+        let directory = state(&format!("runs/{run}"));
+        let open = directory.join("open").expect("it is a plain name");
+        if tree.find(&open, false).and_then(|place| place.stat(false)).is_err() {
+            if !read::names_in(tree, &directory).iter().any(|name| name == "journal") {
+                write::sweep(tree, &directory);
+            }
+            continue;
+        }
+        let mut directories = BTreeSet::from([directory.clone(), state("owed"), state("")]);
+        directories.insert(directory.join("objects").expect("it is a plain name"));
+        if let Ok(past) = past(tree, &run) {
+            for inverse in past.intents.iter().flat_map(|intent| &intent.inverses) {
+                if let Inverse::Restore { path, .. } | Inverse::Derive { path, .. } = inverse {
+                    directories.extend(path.parent());
+                }
+            }
+        }
+        directories.iter().for_each(|directory| write::sweep(tree, directory));
+        clear_stage(tree, &directory)?;
+        put(tree, &directory.join("interrupted").expect("it is a plain name"), b"")?;
+        write::remove(tree, &open, &mut || Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Removes what a run staged.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn clear_stage(tree: &Tree, run_directory: &AbsPath) -> Result<(), TreeError> {
+    let stage = run_directory.join("stage").expect("it is a plain name");
+    for name in read::names_in(tree, &stage) {
+        if let Ok(path) = stage.join(&name) {
+            write::remove(tree, &path, &mut || Ok(()))?;
+        }
+    }
+    if tree.find(&stage, false).and_then(|place| place.stat(false)).is_ok() {
+        write::remove(tree, &stage, &mut || Ok(()))?;
+    }
+    Ok(())
+}
+
+impl Journal {
+    /// Returns the directory of the run.
+    #[must_use]
+    pub fn directory(&self) -> &AbsPath {
+        &self.directory
+    }
+}

@@ -1,0 +1,592 @@
+//! The executor in a temporary root.
+
+use std::{
+    cell::RefCell,
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::Path,
+};
+
+use tempfile::TempDir;
+
+use super::{LocalHost, Settings};
+use crate::{
+    address::Address,
+    host::{
+        Host as _, HostError,
+        bytes::Bytes,
+        matcher::{Expectation, Lines, Matcher},
+        op::{Check, Command, Form, Op, Owner, Source, Step, UnderRoot, Undo},
+        path::AbsPath,
+        probe::Probe,
+        read::{Answer, Read, Want},
+        run::{Applied, Outcome, Run, RunId, Work},
+        state::Owed,
+    },
+};
+
+fn path(text: &str) -> AbsPath {
+    AbsPath::known(text)
+}
+
+fn mine(mode: u32) -> Owner {
+    Owner { mode, uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+}
+
+fn host(root: &Path) -> LocalHost {
+    cut_host(root, None)
+}
+
+fn cut_host(root: &Path, fail_at: Option<usize>) -> LocalHost {
+    LocalHost::new(Settings { root: Some(root.into()), fail_at, ..Settings::default() }).unwrap()
+}
+
+/// Makes a root with a few files.
+fn root() -> TempDir {
+    // In memory, where there is such a place: hundreds of cut runs wait for the disk else.
+    let root = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+    let at = |rest: &str| root.path().join(rest);
+    for directory in ["etc/conf.d", "var/lib", "boot", "proc/sys/vm", "sys/kernel"] {
+        fs::create_dir_all(at(directory)).unwrap();
+    }
+    fs::write(at("etc/a"), "old a\n").unwrap();
+    fs::set_permissions(at("etc/a"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::write(at("etc/b"), "old b\n").unwrap();
+    fs::write(at("boot/grub.cfg"), "linux /boot/vmlinuz old\n").unwrap();
+    fs::write(at("boot/vmlinuz"), "").unwrap();
+    fs::write(at("boot/source"), "linux /boot/vmlinuz old\n").unwrap();
+    fs::write(at("proc/sys/vm/swappiness"), "60\n").unwrap();
+    fs::write(at("sys/kernel/thp"), "always [madvise] never\n").unwrap();
+    symlink("a", at("etc/link")).unwrap();
+    root
+}
+
+/// Everything below a root but the state, one line each.
+fn snapshot(root: &Path) -> Vec<String> {
+    fn walk(top: &Path, directory: &Path, lines: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(top).unwrap().display().to_string();
+            if name == "var/lib/vprov" {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let what = if meta.is_symlink() {
+                format!("-> {}", fs::read_link(&path).unwrap().display())
+            } else if meta.is_file() {
+                format!("{:?}", String::from_utf8_lossy(&fs::read(&path).unwrap()))
+            } else {
+                String::new()
+            };
+            lines.push(format!("{name} {:o} {}:{} {what}", meta.mode(), meta.uid(), meta.gid()));
+            if meta.is_dir() {
+                walk(top, &path, lines);
+            }
+        }
+    }
+    let mut lines = vec![];
+    walk(root, root, &mut lines);
+    lines.sort();
+    lines
+}
+
+fn entry(at: &str, matcher: Matcher) -> Expectation {
+    Expectation::new(Read::entry(path(at)), matcher)
+}
+
+fn file(content: &str, mode: u32) -> Matcher {
+    let owner = mine(mode);
+    Matcher::File { digest: Bytes::from(content).digest(), mode, uid: owner.uid, gid: owner.gid }
+}
+
+fn write(at: &str, content: &str, mode: u32) -> Step {
+    let op = Op::Write { path: path(at), content: content.into(), owner: mine(mode) };
+    Step::new(op).after(entry(at, file(content, mode)))
+}
+
+fn run_of(number: u16, works: Vec<Vec<Step>>) -> Run {
+    let works = works
+        .into_iter()
+        .enumerate()
+        .map(|(at, steps)| Work { address: Address::new("test", at.to_string()), needs: vec![], steps })
+        .collect();
+    Run { id: RunId::new(1_800_000_000, number), by: "me@here".into(), works }
+}
+
+fn apply(host: &mut LocalHost, run: &Run) -> Applied {
+    host.apply(run, &mut |_| {}).unwrap()
+}
+
+fn outcomes(host: &mut LocalHost, run: &Run) -> Vec<Outcome> {
+    match apply(host, run) {
+        Applied::Ran { outcomes } => outcomes,
+        other => panic!("{other:?}"),
+    }
+}
+
+const CHANGED: Outcome = Outcome::Done { changed: true };
+const SAME: Outcome = Outcome::Done { changed: false };
+
+/// One of each operation that a cut may meet.
+fn everything() -> Run {
+    let program = |argv: &[&str]| Command::new(argv.iter().copied()).under_root(UnderRoot::AsIs);
+    let lines = Matcher::Lines(Lines {
+        first_words: vec!["linux".into()],
+        except: vec![],
+        tokens: vec!["new".into()],
+        absent: vec![],
+    });
+    let mut notifying = write("/etc/a", "new a\n", 0o600).guard(entry("/etc/a", file("old a\n", 0o640)));
+    notifying.owes = vec!["service[x]".into()];
+    let mut restart =
+        Step::new(Op::Run { command: program(&["true"]), produces: vec![], undo: Undo::Run(program(&["true"])) });
+    restart.settles = vec!["service[x]".into()];
+    run_of(
+        7,
+        vec![
+            vec![notifying],
+            vec![
+                Step::new(Op::Directory { path: path("/etc/new"), owner: mine(0o750) })
+                    .after(entry("/etc/new", Matcher::Directory { mode: 0o750, uid: mine(0).uid, gid: mine(0).gid })),
+                write("/etc/new/file", "fresh\n", 0o644),
+                Step::new(Op::Link { path: path("/etc/link"), target: "b".into() })
+                    .after(entry("/etc/link", Matcher::Link { target: "b".into() })),
+                Step::new(Op::Remove { path: path("/etc/b") }).after(entry("/etc/b", Matcher::Absent)),
+                Step::new(Op::Chmod { path: path("/boot/vmlinuz"), owner: mine(0o400) })
+                    .after(entry("/boot/vmlinuz", file("", 0o400))),
+            ],
+            vec![
+                Step::new(Op::Poke { path: path("/proc/sys/vm/swappiness"), value: "35".into(), form: Form::Plain })
+                    .after(entry("/proc/sys/vm/swappiness", Matcher::Integer(35))),
+            ],
+            vec![
+                write("/boot/source", "linux /boot/vmlinuz new\n", 0o644),
+                Step::new(Op::Stage { name: "grub".into(), source: Source::Stdout(program(&["cat", "BOOT"])) }),
+                Step::new(Op::Check(Check::Staged { name: "grub".into(), matcher: lines.clone() })),
+                Step::new(Op::Check(Check::PathsExist {
+                    name: "grub".into(),
+                    first_words: vec!["linux".into()],
+                    word: 1,
+                    below: vec![],
+                })),
+                Step::new(Op::Check(Check::Succeeds(program(&["grep", "-q", "linux", "{}"]).with_staged("grub")))),
+                Step::new(Op::Install {
+                    name: "grub".into(),
+                    path: path("/boot/grub.cfg"),
+                    owner: mine(0o644),
+                    derived: true,
+                })
+                .after(entry("/boot/grub.cfg", lines)),
+            ],
+            vec![restart],
+        ],
+    )
+}
+
+/// The same, with the path that the generator reads.
+fn everything_in(root: &Path) -> Run {
+    let mut run = everything();
+    for step in run.works.iter_mut().flat_map(|work| &mut work.steps) {
+        if let Op::Stage { source: Source::Stdout(command), .. } = &mut step.op {
+            command.argv[1] = root.join("boot/source").display().to_string();
+        }
+    }
+    run
+}
+
+#[test]
+fn a_run_is_applied_once_and_taken_back() {
+    let root = root();
+    let before = snapshot(root.path());
+    let run = everything_in(root.path());
+    let mut host = host(root.path());
+    let events = RefCell::new(0);
+    let applied = host.apply(&run, &mut |_| *events.borrow_mut() += 1).unwrap();
+    assert_eq!(applied, Applied::Ran { outcomes: vec![CHANGED; 5] });
+    assert_eq!(*events.borrow(), 2 * 14 + 5);
+    let after = snapshot(root.path());
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "new a\n");
+    assert_eq!(fs::read_to_string(root.path().join("boot/grub.cfg")).unwrap(), "linux /boot/vmlinuz new\n");
+    assert_eq!(fs::read_to_string(root.path().join("proc/sys/vm/swappiness")).unwrap(), "35\n");
+    assert!(!root.path().join(Owed::path("service[x]").as_str().trim_start_matches('/')).exists());
+    assert_eq!(fs::metadata(root.path().join("var/lib/vprov")).unwrap().mode() & 0o7777, 0o700);
+
+    // The restart has no announced result and runs again; all else stands.
+    let mut again = run.clone();
+    again.id = RunId::new(1_800_000_001, 8);
+    assert_eq!(outcomes(&mut host, &again), [SAME, SAME, SAME, SAME, CHANGED]);
+    assert_eq!(snapshot(root.path()), after);
+
+    let back = host.rollback(&run.id).unwrap();
+    assert_eq!(back.left, Vec::<String>::new());
+    assert_eq!(snapshot(root.path()), before);
+    let error = host.rollback(&run.id).unwrap_err();
+    assert!(error.to_string().contains("taken back already"), "{error}");
+}
+
+#[test]
+fn a_rollback_can_be_taken_back() {
+    let root = root();
+    let run = everything_in(root.path());
+    let mut host = host(root.path());
+    apply(&mut host, &run);
+    let after = snapshot(root.path());
+    host.rollback(&run.id).unwrap();
+    let runs = fs::read_dir(root.path().join("var/lib/vprov/runs")).unwrap();
+    let names: Vec<String> = runs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let own: RunId = names.iter().find(|name| *name != run.id.as_str()).unwrap().parse().unwrap();
+    let back = host.rollback(&own).unwrap();
+    assert_eq!(back.left, Vec::<String>::new());
+    assert_eq!(snapshot(root.path()), after);
+    host.rollback(&run.id).unwrap();
+}
+
+#[test]
+fn a_cut_at_any_point_loses_nothing() {
+    let mut points = 0;
+    for at in 0.. {
+        let root = root();
+        let before = snapshot(root.path());
+        let run = everything_in(root.path());
+        let mut cut = cut_host(root.path(), Some(at));
+        let result = cut.apply(&run, &mut |_| {});
+        drop(cut);
+        if result.is_ok() {
+            points = at;
+            break;
+        }
+        let original = snapshot(root.path());
+        for (name, old, new) in [
+            ("etc/a", "old a\n", "new a\n"),
+            ("boot/grub.cfg", "linux /boot/vmlinuz old\n", "linux /boot/vmlinuz new\n"),
+        ] {
+            let now = fs::read_to_string(root.path().join(name)).unwrap();
+            assert!(now == old || now == new, "point {at}: {name} is torn: {now:?}");
+        }
+        // Either it is taken back …
+        let mut host = host(root.path());
+        match host.rollback(&run.id) {
+            Ok(back) => assert_eq!(back.left, Vec::<String>::new(), "point {at}"),
+            Err(error) => {
+                assert!(error.to_string().contains("there is no run"), "point {at}: {error}");
+                assert_eq!(original, before, "point {at}");
+            }
+        }
+        assert_eq!(snapshot(root.path()), before, "point {at}");
+        assert_eq!(host.read(&[Owed::read()]).unwrap(), [Answer::Paths(vec![])], "point {at}");
+    }
+    assert!(points > 100, "{points}");
+}
+
+#[test]
+fn a_cut_at_any_point_is_followed_by_an_apply_that_converges() {
+    let whole = root();
+    let run = everything_in(whole.path());
+    apply(&mut host(whole.path()), &run);
+    let expected = snapshot(whole.path());
+    for at in 0.. {
+        let root = root();
+        let mut run = everything_in(root.path());
+        if cut_host(root.path(), Some(at)).apply(&run, &mut |_| {}).is_ok() {
+            break;
+        }
+        run.id = RunId::new(1_800_000_001, 8);
+        let mut host = host(root.path());
+        let outcomes = outcomes(&mut host, &run);
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done { .. })), "point {at}: {outcomes:?}");
+        assert_eq!(snapshot(root.path()), expected, "point {at}");
+        assert_eq!(host.read(&[Owed::read()]).unwrap(), [Answer::Paths(vec![])], "point {at}");
+    }
+}
+
+#[test]
+fn a_cut_rollback_can_be_repeated() {
+    for at in 0.. {
+        let root = root();
+        let before = snapshot(root.path());
+        let run = everything_in(root.path());
+        apply(&mut host(root.path()), &run);
+        if cut_host(root.path(), Some(at)).rollback(&run.id).is_ok() {
+            break;
+        }
+        if let Err(error) = host(root.path()).rollback(&run.id) {
+            assert!(error.to_string().contains("taken back already"), "point {at}: {error}");
+        }
+        assert_eq!(snapshot(root.path()), before, "point {at}");
+    }
+}
+
+#[test]
+fn a_host_that_moved_is_refused_untouched() {
+    let root = root();
+    let run = everything_in(root.path());
+    fs::write(root.path().join("etc/a"), "edited\n").unwrap();
+    let before = snapshot(root.path());
+    let Applied::Stale { moved } = apply(&mut host(root.path()), &run) else { panic!() };
+    assert_eq!(moved.len(), 1);
+    assert_eq!(moved[0].address, Address::new("test", "0"));
+    assert!(moved[0].mtime.is_some());
+    assert_eq!(snapshot(root.path()), before);
+}
+
+#[test]
+fn a_later_guard_expects_what_an_earlier_step_announced() {
+    let root = root();
+    let steps = vec![
+        write("/etc/a", "one\n", 0o644).guard(entry("/etc/a", file("old a\n", 0o640))),
+        write("/etc/a", "two\n", 0o644).guard(entry("/etc/a", file("one\n", 0o644))),
+        write("/etc/a", "three\n", 0o644).guard(entry("/etc/a", file("other\n", 0o644))),
+    ];
+    let mut host = host(root.path());
+    let run = run_of(1, vec![steps]);
+    match &outcomes(&mut host, &run)[..] {
+        [Outcome::Failed { step: 2, error, .. }] => assert!(error.contains("changed since the plan"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "two\n");
+    host.rollback(&run.id).unwrap();
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "old a\n");
+}
+
+#[test]
+fn a_failure_blocks_what_needs_it() {
+    let root = root();
+    let mut run = run_of(
+        1,
+        vec![
+            vec![Step::new(Op::Run {
+                command: Command::new(["false"]).under_root(UnderRoot::AsIs),
+                produces: vec![],
+                undo: Undo::Nothing,
+            })],
+            vec![write("/etc/a", "x", 0o644)],
+            vec![write("/etc/b", "y", 0o644)],
+            vec![write("/etc/c", "z", 0o644)],
+        ],
+    );
+    run.works[1].needs = vec![0];
+    run.works[2].needs = vec![1];
+    let found = outcomes(&mut host(root.path()), &run);
+    let failed = Outcome::Failed { step: 0, action: "run false".into(), error: "`false` ended with status 1".into() };
+    assert_eq!(found, [failed, Outcome::Blocked { by: 0 }, Outcome::Blocked { by: 1 }, CHANGED]);
+}
+
+#[test]
+fn what_the_kernel_gives_less_of_falls_short() {
+    let root = root();
+    let poke = Op::Poke { path: path("/proc/sys/vm/swappiness"), value: "35".into(), form: Form::Plain };
+    let mut step = Step::new(poke).after(entry("/proc/sys/vm/swappiness", Matcher::AtLeast(100)));
+    step.may_fall_short = true;
+    let short = Outcome::Short { wanted: "at least 100".into(), found: "`35`".into() };
+    assert_eq!(outcomes(&mut host(root.path()), &run_of(1, vec![vec![step.clone()]])), [short]);
+    step.may_fall_short = false;
+    match &outcomes(&mut host(root.path()), &run_of(2, vec![vec![step]]))[..] {
+        [Outcome::Failed { error, .. }] => assert_eq!(error, "it shows `35` afterwards, not at least 100"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rollback_leaves_what_somebody_changed_since() {
+    let root = root();
+    let run = run_of(1, vec![vec![write("/etc/a", "new", 0o644)], vec![write("/etc/b", "new", 0o644)]]);
+    let mut host = host(root.path());
+    apply(&mut host, &run);
+    fs::write(root.path().join("etc/a"), "edited").unwrap();
+    let back = host.rollback(&run.id).unwrap();
+    assert_eq!(back.undone, ["restore /etc/b"]);
+    assert!(back.left[0].starts_with("`/etc/a` changed since the run"), "{:?}", back.left);
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "edited");
+}
+
+#[test]
+fn a_run_that_does_nothing_writes_nothing() {
+    let root = root();
+    let run = run_of(1, vec![vec![write("/etc/a", "old a\n", 0o640)], vec![]]);
+    assert_eq!(outcomes(&mut host(root.path()), &run), [SAME, SAME]);
+    assert!(!root.path().join("var/lib/vprov").exists());
+    let missing = host(root.path()).rollback(&run.id).unwrap_err();
+    assert_eq!(missing, HostError::Refused(format!("there is no run `{}`", run.id)));
+    assert!(!root.path().join("var/lib/vprov").exists());
+}
+
+#[test]
+fn one_run_at_a_time() {
+    let root = root();
+    let lock = super::journal::lock(&host(root.path()).tree, &RunId::new(0, 1), "her@there");
+    let Applied::Locked { holder } = apply(&mut host(root.path()), &everything_in(root.path())) else { panic!() };
+    assert!(holder.starts_with("her@there, run 19700101T000000Z-0001, since 20"), "{holder}");
+    drop(lock);
+    assert!(matches!(apply(&mut host(root.path()), &everything_in(root.path())), Applied::Ran { .. }));
+}
+
+#[test]
+fn an_observer_refuses_to_act() {
+    let root = root();
+    let mut host =
+        LocalHost::new(Settings { root: Some(root.path().into()), observe: true, ..Settings::default() }).unwrap();
+    assert!(host.apply(&everything(), &mut |_| {}).is_err());
+    assert!(host.rollback(&RunId::new(0, 0)).is_err());
+}
+
+#[test]
+fn links_never_leave_the_root() {
+    let root = root();
+    let outside = TempDir::new().unwrap();
+    fs::write(outside.path().join("secret"), "outside").unwrap();
+    symlink(outside.path(), root.path().join("etc/out")).unwrap();
+    symlink("../../../../../../../../etc/a", root.path().join("etc/up")).unwrap();
+    symlink("/etc/conf.d", root.path().join("etc/abs")).unwrap();
+    symlink("loop", root.path().join("etc/loop")).unwrap();
+    let mut host = host(root.path());
+    let reads = ["/etc/out/secret", "/etc/up", "/etc/loop", "/etc/a/b"].map(|at| Read::content(path(at)));
+    let answers = host.read(&reads).unwrap();
+    assert_eq!(answers[0], Answer::Absent);
+    assert_eq!(answers[1].text(), Some("old a\n"));
+    assert!(matches!(&answers[2], Answer::Failed(_)), "{:?}", answers[2]);
+    assert_eq!(answers[3], Answer::Absent);
+    let run = run_of(1, vec![vec![write("/etc/out/x", "x", 0o644)], vec![write("/etc/abs/y", "y", 0o644)]]);
+    let found = outcomes(&mut host, &run);
+    assert!(matches!(found[0], Outcome::Failed { .. }), "{found:?}");
+    assert_eq!(found[1], CHANGED);
+    assert!(!outside.path().join("x").exists());
+    assert!(root.path().join("etc/conf.d/y").exists());
+}
+
+#[test]
+fn a_link_is_replaced_only_where_the_plan_saw_it() {
+    let root = root();
+    let mut host = host(root.path());
+    let step = write("/etc/link", "x", 0o644);
+    match &outcomes(&mut host, &run_of(1, vec![vec![step.clone()]]))[..] {
+        [Outcome::Failed { error, .. }] => assert!(error.contains("is a symbolic link to `a`"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    let step = step.guard(entry("/etc/link", Matcher::Link { target: "a".into() }));
+    assert_eq!(outcomes(&mut host, &run_of(2, vec![vec![step]])), [CHANGED]);
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "old a\n");
+}
+
+#[test]
+fn failures_have_the_systems_words() {
+    let root = root();
+    let check =
+        |number, step: Step, expected: &str| match &outcomes(&mut host(root.path()), &run_of(number, vec![vec![step]]))
+            [..]
+        {
+            [Outcome::Failed { error, .. }] => assert_eq!(error, expected),
+            other => panic!("{other:?}"),
+        };
+    check(1, write("/no/such/x", "x", 0o644), "cannot enter `/no/such`: No such file or directory");
+    check(2, write("/etc/conf.d", "x", 0o644), "`/etc/conf.d` is a directory");
+    check(3, write("/", "x", 0o644), "`/` is the root directory");
+    check(4, Step::new(Op::Remove { path: path("/etc") }), "cannot remove `/etc`: Directory not empty");
+    let install = Op::Install { name: "n".into(), path: path("/etc/a"), owner: mine(0o644), derived: false };
+    check(5, Step::new(install), "nothing was staged as `n`");
+}
+
+#[test]
+fn extended_attributes_are_kept_and_restored() {
+    let root = root();
+    let file = root.path().join("etc/a");
+    let set = |name: &str, value: &[u8]| rustix::fs::setxattr(&file, name, value, rustix::fs::XattrFlags::empty());
+    if let Err(errno) = set("user.vprov", b"kept") {
+        eprintln!("SKIP extended_attributes_are_kept_and_restored: {errno}");
+        return;
+    }
+    let get = || {
+        let mut value = Vec::with_capacity(100);
+        let got = rustix::fs::getxattr(&file, "user.vprov", rustix::buffer::spare_capacity(&mut value));
+        got.ok().map(|_| value)
+    };
+    let run = run_of(1, vec![vec![write("/etc/a", "new", 0o600)]]);
+    assert_eq!(outcomes(&mut host(root.path()), &run), [CHANGED]);
+    assert_eq!(get().unwrap(), b"kept");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "new").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    host(root.path()).rollback(&run.id).unwrap();
+    assert_eq!(get().unwrap(), b"kept");
+}
+
+#[test]
+fn reads_are_bounded_and_sorted() {
+    let root = root();
+    let big = fs::File::create(root.path().join("etc/conf.d/big")).unwrap();
+    big.set_len(17 << 20).unwrap();
+    fs::write(root.path().join("etc/conf.d/b.conf"), "b").unwrap();
+    fs::write(root.path().join("etc/conf.d/a.conf"), "a").unwrap();
+    fs::write(root.path().join("etc/conf.d/.h.conf"), "h").unwrap();
+    symlink("nowhere", root.path().join("etc/conf.d/c.conf")).unwrap();
+    let mut host = host(root.path());
+    let reads = [
+        Read::content(path("/etc/conf.d/big")),
+        Read::Path { path: path("/etc/conf.d/big"), follow: true, want: Want::Digest },
+        Read::glob("/etc/*.d/*.conf"),
+        Read::entry(path("/etc/link")),
+        Read::Probe(Probe::unit("Id", "x.service")),
+        Read::glob("/no/*/where"),
+    ];
+    let answers = host.read(&reads).unwrap();
+    assert_eq!(answers[0], Answer::Failed("`/etc/conf.d/big` holds more than 16 MiB".into()));
+    assert!(matches!(&answers[1], Answer::File { digest: Some(_), content: None, .. }));
+    let Answer::Paths(paths) = &answers[2] else { panic!() };
+    let names: Vec<&str> = paths.iter().map(|(path, _)| path.file_name()).collect();
+    assert_eq!(names, ["a.conf", "b.conf", "c.conf"]);
+    assert_eq!(paths[2].1, Answer::Absent);
+    assert!(matches!(&answers[3], Answer::Link { target, .. } if target == "a"));
+    assert_eq!(answers[4], Answer::Absent);
+    assert_eq!(answers[5], Answer::Paths(vec![]));
+}
+
+#[test]
+fn the_machine_itself_is_read() {
+    let mut host = LocalHost::new(Settings { observe: true, ..Settings::default() }).unwrap();
+    let reads = [
+        Read::content(path("/proc/sys/kernel/ostype")),
+        Read::content(path("/proc/mounts")),
+        Read::content(path("/vprov-absent/x")),
+        Read::Probe(Probe::Once { argv: vec!["systemctl".into(), "stop".into()] }),
+        Read::Probe(Probe::User { argv: vec!["vprov-no-such-program".into()] }),
+    ];
+    let answers = host.read(&reads).unwrap();
+    assert_eq!(answers[0].text(), Some("Linux\n"));
+    assert!(answers[1].text().is_some_and(|text| !text.is_empty()));
+    assert_eq!(answers[2], Answer::Absent);
+    assert!(matches!(&answers[3], Answer::Failed(error) if error.contains("not among the programs")));
+    assert!(matches!(&answers[4], Answer::Absent | Answer::Failed(_)), "{:?}", answers[4]);
+}
+
+#[test]
+fn what_a_person_has_run_can_write_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIP what_a_person_has_run_can_write_nothing: it needs root");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let target = directory.path().join("x");
+    let swappiness = fs::read_to_string("/proc/sys/vm/swappiness").unwrap();
+    let probe = |argv: &[&str]| Read::Probe(Probe::User { argv: argv.iter().map(|word| (*word).into()).collect() });
+    let mut host = LocalHost::new(Settings { observe: true, ..Settings::default() }).unwrap();
+    let answers = host
+        .read(&[
+            probe(&["touch", &target.display().to_string()]),
+            probe(&["dd", "of=/proc/sys/vm/swappiness", "if=/proc/sys/vm/swappiness"]),
+            probe(&["touch", "/dev/shm/vprov-test"]),
+            probe(&["cat", "/proc/sys/vm/swappiness"]),
+        ])
+        .unwrap();
+    if let Answer::Failed(error) = &answers[0] {
+        eprintln!("SKIP what_a_person_has_run_can_write_nothing: {error}");
+        return;
+    }
+    for answer in &answers[..3] {
+        let Answer::Output(output) = answer else { panic!("{answer:?}") };
+        assert!(output.stderr.lossy().contains("Read-only file system"), "{output:?}");
+        assert_ne!(output.status, 0);
+    }
+    assert_eq!(answers[3].text(), Some(swappiness.as_str()));
+    assert!(!target.exists());
+    // Only the programs saw it so.
+    fs::write(&target, "x").unwrap();
+}
