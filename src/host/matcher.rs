@@ -82,6 +82,15 @@ pub enum Matcher {
         /// The values that will do.
         values: Vec<String>,
     },
+    /// A line whose word at `at` (from 0) is this, as a mount point in mountinfo; with `there: false`, no such line.
+    Word {
+        /// Which word of the line.
+        at: usize,
+        /// The word.
+        word: String,
+        /// Whether there is such a line.
+        there: bool,
+    },
     /// What a derived file must hold, see [`Lines`].
     Lines(Lines),
 }
@@ -160,6 +169,9 @@ impl Matcher {
             Self::Property { name, values } => text.lines().any(|line| {
                 line.split_once('=').is_some_and(|(key, value)| key == name && values.iter().any(|want| want == value))
             }),
+            Self::Word { at, word, there } => {
+                text.lines().any(|line| line.split_whitespace().nth(*at) == Some(word)) == *there
+            }
             Self::Lines(lines) => lines.hold_in(text),
             Self::Bytes(bytes) => text.as_bytes() == bytes.0,
             Self::Absent | Self::Present | Self::File { .. } | Self::Link { .. } | Self::Directory { .. } => false,
@@ -184,6 +196,9 @@ impl Matcher {
             Self::AtLeast(bound) => format!("at least {bound}"),
             Self::AtMost(bound) => format!("at most {bound}"),
             Self::Property { name, values } => format!("{name}={}", values.join(" or ")),
+            Self::Word { at, word, there } => {
+                format!("{} line with `{word}` as word {}", if *there { "a" } else { "no" }, at + 1)
+            }
             Self::Lines(lines) => {
                 format!("`{}` on each line that begins with {}", lines.tokens.join(" "), lines.first_words.join(" or "))
             }
@@ -293,6 +308,9 @@ mod tests {
             (Matcher::AtMost(4), "3", true),
             (Matcher::Size(2 << 20), "2048K", true),
             (Matcher::Size(2 << 20), "2M", true),
+            (Matcher::Word { at: 1, word: "/mnt".into(), there: true }, "1 /\n2 /mnt x\n", true),
+            (Matcher::Word { at: 1, word: "/mnt".into(), there: false }, "1 /\n2 /mnt x\n", false),
+            (Matcher::Word { at: 1, word: "/mnt".into(), there: true }, "", false),
             (Matcher::Property { name: "A".into(), values: vec!["x".into(), "y".into()] }, "B=x\nA=y\n", true),
         ];
         for (matcher, text, expected) in cases {

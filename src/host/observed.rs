@@ -50,7 +50,7 @@ impl Observed {
                     }
                 }
                 Op::Link { path, target } => {
-                    let meta = Meta { mode: 0o777, uid: 0, gid: 0, mtime: 0 };
+                    let meta = Meta { mode: 0o777, uid: 0, gid: 0, mtime: Meta::PLANNED };
                     self.place(path, &Answer::Link { meta, target: target.clone() });
                 }
                 Op::Directory { path, owner } => {
@@ -102,7 +102,7 @@ impl Observed {
 }
 
 fn meta(owner: Owner) -> Meta {
-    Meta { mode: owner.mode, uid: owner.uid, gid: owner.gid, mtime: 0 }
+    Meta { mode: owner.mode, uid: owner.uid, gid: owner.gid, mtime: Meta::PLANNED }
 }
 
 fn file(content: &Bytes, owner: Owner) -> Answer {

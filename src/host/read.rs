@@ -136,8 +136,19 @@ pub struct Meta {
     pub uid: u32,
     /// The group's number.
     pub gid: u32,
-    /// When it was last modified, in seconds since 1970 (UTC).
+    /// When it was last modified, in seconds since 1970 (UTC); [`Meta::PLANNED`] while it is only planned.
     pub mtime: i64,
+}
+
+impl Meta {
+    /// The time of what an earlier resource of the same plan will place.
+    pub const PLANNED: i64 = i64::MIN;
+
+    /// Tells whether it is not there yet, or not so yet: an earlier resource of the same plan will place it.
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        self.mtime == Self::PLANNED
+    }
 }
 
 /// How a program ended and what it printed, each stream up to the executor's limit.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::path::AbsPath;
 
-/// The properties that [`show`] asks for.
-const PROPERTIES: &str = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,UnitFilePreset,FragmentPath,SourcePath,\
+/// The properties that [`show`] asks for; a probe of a unit asks for the same, so that all units are asked for in one run.
+pub const PROPERTIES: &str = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,UnitFilePreset,FragmentPath,SourcePath,\
     DropInPaths,NeedDaemonReload,CanReload,TriggeredBy,Result";
 
 /// Whether systemd has a unit, and could read it (systemctl(1), `LoadState`).

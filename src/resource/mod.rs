@@ -8,6 +8,9 @@ pub mod seen;
 pub mod state;
 pub mod owner;
 pub mod directory;
+pub mod service;
+#[cfg(test)]
+pub mod world;
 
 use std::fmt::Debug;
 
@@ -337,7 +340,7 @@ impl Kind {
 }
 
 /// All kinds, in alphabetical order. A new kind is a file, a `mod` line and a line here.
-pub const KINDS: &[Kind] = &[Kind::of::<directory::Directory>()];
+pub const KINDS: &[Kind] = &[Kind::of::<directory::Directory>(), Kind::of::<service::Service>()];
 
 fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> {
     let resource: R = de::parse(node)?;
