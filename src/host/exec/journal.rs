@@ -4,7 +4,7 @@
 //! disk before the operation acts; so after a cut the last intent without an end is the only one in doubt, and its
 //! inverse is right whether it acted or not. Contents are kept beside it in `objects/`, named by their SHA-256.
 
-use std::{collections::BTreeSet, os::fd::OwnedFd};
+use std::{collections::BTreeSet, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     fs::{self, FileType, FlockOperation, Mode, OFlags},
@@ -33,6 +33,9 @@ use crate::{
 
 /// The number of the format of a journal.
 pub const FORMAT: &str = "vprov.journal/1";
+
+/// How often the lock is tried, 20 ms apart.
+const TRIES: usize = 15;
 
 /// The most that is read of a journal.
 const LIMIT: usize = 256 << 20;
@@ -240,13 +243,19 @@ pub fn lock(tree: &Tree, run: &RunId, by: &str) -> Result<Lock, NoLock> {
     tree.seam.point()?;
     let file =
         fs::openat(&place, &place.name, flags, Mode::RUSR | Mode::WUSR).map_err(TreeError::system("open", &path))?;
-    match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let holder = contents(&file, 4096).unwrap_or_default();
-            return Err(NoLock::Held(String::from_utf8_lossy(&holder).trim().into()));
+    let mut tries = 0;
+    loop {
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            // A program that the last holder was just starting keeps the lock until it is loaded.
+            Err(Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(Duration::from_millis(20)),
+            Err(Errno::WOULDBLOCK) => {
+                let holder = contents(&file, 4096).unwrap_or_default();
+                return Err(NoLock::Held(String::from_utf8_lossy(&holder).trim().into()));
+            }
+            Err(errno) => return Err(TreeError::system("lock", &path)(errno).into()),
         }
-        Err(errno) => return Err(TreeError::system("lock", &path)(errno).into()),
+        tries += 1;
     }
     tree.seam.point()?;
     fs::ftruncate(&file, 0).map_err(TreeError::system("write", &path))?;

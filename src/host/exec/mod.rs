@@ -82,4 +82,5 @@ impl Host for LocalHost {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the files by other means than the executor")]
 mod tests;
