@@ -107,7 +107,8 @@ fn parse_line(line: &str) -> Result<Rule, &'static str> {
     Ok(Rule { kind, path: simplified(&plain_percent(&path)), mode, user, group, age, argument })
 }
 
-/// Takes the next field: quotes group and disappear, `\` is an escape of C (systemd's `extract_first_word`).
+/// Takes the next field: quotes group and disappear, `\` is an escape of C, or protects the next character where it is
+/// none (systemd's `extract_first_word`; systemd 252 protects always).
 fn word(text: &str) -> Result<Option<(String, &str)>, &'static str> {
     let text = text.trim_start_matches([' ', '\t']);
     if text.is_empty() {
@@ -123,14 +124,25 @@ fn word(text: &str) -> Result<Option<(String, &str)>, &'static str> {
             }
             (c, Some(open)) if c == open => quote = None,
             ('"' | '\'', None) => quote = Some(c),
-            (' ' | '\t', None) => return Ok(Some((unescape(&raw)?, text[at..].trim_start_matches([' ', '\t'])))),
+            (' ' | '\t', None) => return Ok(Some((field(&raw), text[at..].trim_start_matches([' ', '\t'])))),
             (c, _) => raw.push(c),
         }
     }
     if quote.is_some() {
         return Err("a quote is not closed");
     }
-    Ok(Some((unescape(&raw)?, "")))
+    Ok(Some((field(&raw), "")))
+}
+
+fn field(raw: &str) -> String {
+    unescape(raw).unwrap_or_else(|_| {
+        let mut chars = raw.chars();
+        let mut text = String::with_capacity(raw.len());
+        while let Some(c) = chars.next() {
+            text.extend(if c == '\\' { chars.next() } else { Some(c) });
+        }
+        text
+    })
 }
 
 /// Resolves escapes of C as systemd's `cunescape` does.
@@ -247,8 +259,14 @@ pub fn render_rule(rule: &Rule) -> Result<String, RuleError> {
     }
 }
 
+/// Quotes a path where needed. systemd 252 knows no other escapes in a path than those of quotes and backslashes; newer
+/// ones read all of C's there.
 fn escape_path(path: &str) -> String {
-    escaped(path, |c| c.is_whitespace() || "\"'".contains(c))
+    let plain = path.replace('%', "%%");
+    if !plain.contains(|c: char| c.is_whitespace() || "\"'\\".contains(c)) {
+        return plain;
+    }
+    format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// White space at the ends would be trimmed, and a lone `-` is no argument.
@@ -259,22 +277,17 @@ fn escape_argument(argument: &str) -> String {
     }
     let start = argument.len() - argument.trim_start().len();
     let end = start + inner.len();
-    let ends = |text: &str| escaped(text, |_| true);
-    format!(
-        "{}{}{}",
-        ends(&argument[..start]),
-        escaped(inner, |_| false),
-        ends(argument.get(end..).unwrap_or_default())
-    )
+    let ends = |text: &str| escaped(text, true);
+    format!("{}{}{}", ends(&argument[..start]), escaped(inner, false), ends(argument.get(end..).unwrap_or_default()))
 }
 
-fn escaped(text: &str, must: impl Fn(char) -> bool) -> String {
+fn escaped(text: &str, all: bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '%' => escaped.push_str("%%"),
             '\\' => escaped.push_str("\\\\"),
-            c if c.is_control() || must(c) => {
+            c if c.is_control() || all => {
                 c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| escaped.push_str(&format!("\\x{byte:02x}")));
             }
             c => escaped.push(c),
@@ -392,7 +405,7 @@ mod tests {
         assert!(render_rule(&Rule::write(&AbsPath::known("/sys/a"), "\0")).is_err());
         assert!(render_rule(&Rule { user: Some("a b".into()), ..Rule::write(&AbsPath::known("/a"), "1") }).is_err());
         let directory = Rule { mode: Some("0755".into()), ..Rule::new("d", "/run/a b", None) };
-        assert_eq!(render(&[directory]).unwrap(), format!("{HEADER}d /run/a\\x20b 0755\n"));
+        assert_eq!(render(&[directory]).unwrap(), format!("{HEADER}d \"/run/a b\" 0755\n"));
     }
 
     #[track_caller]
