@@ -17,6 +17,7 @@ pub mod address;
 pub mod host;
 pub mod event;
 pub mod os;
+pub mod transport;
 pub mod config;
 pub mod facts;
 pub mod resource;
