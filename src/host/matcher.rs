@@ -66,15 +66,15 @@ pub enum Matcher {
     /// These words: leading, trailing and repeated white space does not count.
     Words(String),
     /// This number, written decimal, `0x…` or `0…` (octal), as the kernel's `strtoul` reads it.
-    Integer(i128),
+    Integer(#[serde(with = "number")] i128),
     /// This word in brackets in a list of choices, as in `always [madvise] never`; or alone.
     Choice(String),
     /// A size in bytes, written with or without one of the suffixes K, M, G, T (kernel lib/cmdline.c, `memparse`).
     Size(u64),
     /// A number not below this.
-    AtLeast(i128),
+    AtLeast(#[serde(with = "number")] i128),
     /// A number not above this.
-    AtMost(i128),
+    AtMost(#[serde(with = "number")] i128),
     /// A line `NAME=VALUE` among the lines of an output, with one of these values.
     Property {
         /// The name.
@@ -286,6 +286,44 @@ pub fn size(text: &str) -> Option<u64> {
         _ => (text, 0),
     };
     u64::try_from(integer(digits)?).ok()?.checked_mul(1 << shift)
+}
+
+/// How a number stands in JSON: as a number where 64 bits hold it, else as text. serde cannot read an `i128` within a tagged
+/// enum, and what stands in a run stands in such.
+mod number {
+    use std::fmt;
+
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(number: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(number) = i64::try_from(*number) {
+            serializer.serialize_i64(number)
+        } else if let Ok(number) = u64::try_from(*number) {
+            serializer.serialize_u64(number)
+        } else {
+            serializer.collect_str(number)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = i128;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<i128, E> {
+                Ok(number.into())
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<i128, E> {
+                Ok(number.into())
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<i128, E> {
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 #[cfg(test)]
