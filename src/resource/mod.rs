@@ -7,7 +7,12 @@
 pub mod seen;
 pub mod state;
 pub mod owner;
+pub mod scalar;
+pub mod own_file;
+pub mod live;
 pub mod directory;
+pub mod file;
+pub mod symlink;
 pub mod service;
 #[cfg(test)]
 pub mod world;
@@ -106,6 +111,12 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
     fn remarks(&self, seen: &Seen) -> Vec<Remark> {
         let _ = seen;
         vec![]
+    }
+
+    /// Returns what the change from one state to another is called, where that does not follow from which of them is absent.
+    fn action(&self, from: Option<&Self::State>, to: Option<&Self::State>) -> Option<state::Action> {
+        let _ = (from, to);
+        None
     }
 
     /// Returns what carrying out the change from one state to another disturbs.
@@ -340,7 +351,12 @@ impl Kind {
 }
 
 /// All kinds, in alphabetical order. A new kind is a file, a `mod` line and a line here.
-pub const KINDS: &[Kind] = &[Kind::of::<directory::Directory>(), Kind::of::<service::Service>()];
+pub const KINDS: &[Kind] = &[
+    Kind::of::<directory::Directory>(),
+    Kind::of::<file::File>(),
+    Kind::of::<service::Service>(),
+    Kind::of::<symlink::Symlink>(),
+];
 
 fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> {
     let resource: R = de::parse(node)?;
@@ -356,4 +372,33 @@ fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> 
         diagnostics.push(diagnostic);
     }
     Err(diagnostics)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_has_an_example_that_is_right() {
+        for kind in KINDS {
+            let resource = world::parse(kind.example).unwrap_or_else(|problem| panic!("{}: {problem}", kind.name));
+            assert_eq!(resource.address().kind, kind.name);
+            assert!(!resource.address().name.is_empty(), "{} names nothing", kind.name);
+        }
+        assert!(KINDS.is_sorted_by_key(|kind| kind.name), "kinds stand in alphabetical order");
+    }
+
+    #[test]
+    fn each_parameter_is_described() {
+        for kind in KINDS {
+            let schema = (kind.schema)(&mut schemars::SchemaGenerator::default()).to_value();
+            let describes = |value: &Value| value.get("description").and_then(Value::as_str).is_some();
+            assert!(describes(&schema), "{} has no description", kind.name);
+            for (name, parameter) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(describes(parameter), "`{name}` of {} has no description", kind.name);
+            }
+        }
+    }
 }

@@ -74,11 +74,11 @@ fn difference<R: Resource>(resource: &R, seen: &Seen) -> Result<Option<Differenc
     if fields.is_empty() {
         return Ok(None);
     }
-    let action = match (&current, &desired) {
+    let action = resource.action(current.as_ref(), desired.as_ref()).unwrap_or(match (&current, &desired) {
         (None, _) => Action::Create,
         (_, None) => Action::Delete,
         _ => Action::Update,
-    };
+    });
     let steps = resource.steps(seen, current.as_ref(), desired.as_ref())?;
     let disturbs = resource.disturbs(current.as_ref(), desired.as_ref());
     Ok(Some(Difference { action, fields, steps, disturbs }))

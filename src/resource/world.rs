@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AnyResource, Cannot, Comparison, Kind, Seen};
+use super::{AnyResource, Cannot, Comparison, Kind, Remark, Seen};
 use crate::{
     config::yaml,
     diag::SourceMap,
@@ -31,6 +31,20 @@ pub struct World {
 }
 
 impl World {
+    /// Makes a host with these files, /etc and a kernel.
+    pub fn of(files: &[(&str, &str)]) -> Self {
+        let mut world = Self::default().directory("/etc");
+        world.facts.kernel.version = "6.4".into();
+        world.facts.boot.id = "this boot".into();
+        files.iter().fold(world, |world, (path, content)| world.file(path, content))
+    }
+
+    /// Checks what comes of an entry: `converged`, or the action and each step in words, or the reason why not; then the remarks.
+    #[track_caller]
+    pub fn check(&self, entry: &str, expected: &[&str]) {
+        assert_eq!(outcome(&self.compare(entry)), expected, "{entry}");
+    }
+
     /// Makes a host with systemd.
     pub fn systemd() -> Self {
         Self { facts: Facts { init: "systemd".into(), ..Facts::default() }, ..Self::default() }
@@ -195,6 +209,40 @@ pub fn plan_of(comparison: Comparison) -> Result<(Vec<String>, Vec<String>), Can
 /// Returns the operations of steps in words.
 pub fn shown(steps: &[Step]) -> Vec<String> {
     steps.iter().map(|step| step.op.describe()).collect()
+}
+
+/// Returns what planning came to, in lines.
+pub fn outcome(comparison: &Comparison) -> Vec<String> {
+    let mut lines = match &comparison.result {
+        Ok(None) => vec!["converged".into()],
+        Ok(Some(difference)) => {
+            let action = format!("{:?}", difference.action).to_lowercase();
+            [action].into_iter().chain(shown(&difference.steps)).collect()
+        }
+        Err(Cannot::Unknown(why)) => vec![format!("unknown: {why}")],
+        Err(Cannot::Unsupported(why)) => vec![format!("unsupported: {why}")],
+        Err(Cannot::Refused(why)) => vec![format!("refused: {why}")],
+    };
+    lines.extend(comparison.remarks.iter().map(|remark| match remark {
+        Remark::Warning { text, .. } => format!("warning: {text}"),
+        Remark::Reboot { attribute, desired, configured, running } => {
+            format!("reboot: {attribute} {desired} / {configured} / {running}")
+        }
+        Remark::Short { attribute, desired, running } => format!("short: {attribute} {desired} / {running}"),
+    }));
+    lines
+}
+
+/// Checks that an entry is refused before any host is asked: `LINE:COLUMN what`, one line for each problem.
+#[track_caller]
+pub fn wrong(entry: &str, expected: &str) {
+    let sources = SourceMap::new();
+    let node = yaml::read("t", entry, &sources).unwrap();
+    let (key, parameters) = &node.as_map().unwrap().0[0];
+    let problems = (Kind::find(&key.text).unwrap().parse)(parameters).unwrap_err();
+    let place = |problem: &crate::diag::Diagnostic| problem.span().map(|span| sources.place(span)).unwrap_or_default();
+    let line = |problem: &crate::diag::Diagnostic| format!("{} {}", place(problem).replace("t:", ""), problem.summary);
+    assert_eq!(problems.iter().map(line).collect::<Vec<_>>().join("\n"), expected, "{entry}");
 }
 
 /// Makes a resource of an entry `kind: { … }`; the error is the first complaint.
