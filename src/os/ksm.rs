@@ -7,8 +7,8 @@ pub const DIRECTORY: &str = "/sys/kernel/mm/ksm";
 /// The units that set values of KSM, by the names of the distributions; which are there, the host says.
 pub const UNITS: [&str; 2] = ["ksm.service", "ksmtuned.service"];
 
-/// The units of the packages that switch KSM on and off at boot: they own `run`, and `ksmtuned.service` also
-/// `pages_to_scan` and `sleep_millisecs`, every minute.
+/// The daemon that sets `run`, `pages_to_scan` and `sleep_millisecs` anew every minute. `ksm.service` sets `run` once, and
+/// that it is active says nothing about `run` later.
 pub const TUNER: &str = "ksmtuned.service";
 
 /// What `run` means.

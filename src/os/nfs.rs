@@ -1,6 +1,6 @@
 //! NFS: advice on the options of a mount, and what the server and client counters say (nfs(5), guide 4.4).
 
-use super::{fstab::split_options, mountinfo::effective_size};
+use super::mountinfo::effective_size;
 
 /// The size of a page on which the kernel rounds, as far as vprov knows: larger on some arm64 and ppc64 kernels.
 const PAGE: u64 = 4096;
@@ -46,7 +46,6 @@ fn advice_on(option: &str) -> Option<String> {
         }
         ("intr" | "nointr", None) => Some("it is ignored since Linux 2.6.25".into()),
         ("udp", None) | ("proto", Some("udp")) => Some("data may be damaged over UDP on fast networks: use tcp".into()),
-        ("async" | "noac", None) => None,
         _ => None,
     }
 }
@@ -68,7 +67,7 @@ pub fn is_source(spec: &str) -> bool {
 pub fn with_netdev(options: &[String]) -> Vec<String> {
     let mut options = options.to_vec();
     if !options.iter().any(|option| option == "_netdev") {
-        options.extend(split_options("_netdev"));
+        options.push("_netdev".into());
     }
     options
 }
