@@ -192,6 +192,8 @@ pub struct GrubCfg {
     pub entries: Vec<Entry>,
     /// The values that the file gives to `default`, in their order.
     pub defaults: Vec<String>,
+    /// Old titles that the file replaces in `default`: what `x${default}` is compared with, and the new value.
+    pub corrections: Vec<(String, String)>,
     /// The menu has entries of `/boot/loader/entries` (`blscfg`).
     pub bls: bool,
 }
@@ -243,7 +245,7 @@ impl GrubCfg {
         if text.len() > MAX_FILE {
             return Err(GrubCfgError::TooLarge);
         }
-        Reader { text: text.as_bytes(), at: 0, line: 1, section: None }.menu()
+        Reader { text: text.as_bytes(), at: 0, line: 1, section: None, condition: None }.menu()
     }
 
     /// Returns all entries that boot something, submenus entered, in the order of the menu.
@@ -270,7 +272,12 @@ impl GrubCfg {
         if self.bls {
             return Err(NextBootError::Bls);
         }
-        let (spec, choice) = self.default_entry(environment)?;
+        let (mut spec, choice) = self.default_entry(environment)?;
+        for (old, new) in &self.corrections {
+            if *old == format!("x{spec}") {
+                spec.clone_from(new);
+            }
+        }
         let (mut entries, mut rest) = (&self.entries[..], spec.as_str());
         let (mut path, mut missing) = (Vec::new(), None);
         loop {
@@ -398,6 +405,8 @@ struct Reader<'a> {
     at: usize,
     line: usize,
     section: Option<String>,
+    /// What the `if` that was read last compares `default` with.
+    condition: Option<String>,
 }
 
 enum Item {
@@ -431,7 +440,7 @@ impl Reader<'_> {
                     blocks.push(self.open(&std::mem::take(&mut words), line));
                 }
                 item @ (Item::End | Item::Close) => {
-                    Self::command(std::mem::take(&mut words), &mut menu, &mut blocks);
+                    self.command(&std::mem::take(&mut words), &mut menu, &mut blocks);
                     if matches!(item, Item::Close) {
                         match blocks.pop().ok_or(GrubCfgError::ClosesNothing(line))? {
                             Block::Function(_) => {}
@@ -485,7 +494,19 @@ impl Reader<'_> {
         Block::Entry(Entry { title: title.unwrap_or_default(), id, classes, section, line, content })
     }
 
-    fn command(words: Vec<String>, menu: &mut GrubCfg, blocks: &mut [Block]) {
+    fn command(&mut self, words: &[String], menu: &mut GrubCfg, blocks: &mut [Block]) {
+        match words {
+            [keyword, _, left, _, right, ..] if keyword == "if" && left == "x${default}" => {
+                self.condition = Some(right.clone());
+            }
+            [keyword, assignment, ..] if keyword == "then" && self.condition.is_some() => {
+                if let (Some(old), Some(new)) = (self.condition.take(), assignment.strip_prefix("default=")) {
+                    menu.corrections.push((old, new.to_owned()));
+                    return;
+                }
+            }
+            _ => {}
+        }
         let keywords = ["if", "then", "else", "elif", "fi", "do", "done", "!"];
         let begin = words.iter().position(|word| !keywords.contains(&word.as_str())).unwrap_or(words.len());
         let words = &words[begin..];
@@ -696,6 +717,10 @@ mod tests {
         let escaped =
             GrubCfg::parse("set default='a>>b'\nmenuentry x { linux /k }\nmenuentry 'a>b' { linux /k q; }").unwrap();
         assert_eq!(escaped.next_boot(&GrubEnv::default()).unwrap().entry.title, "a>b");
+        let corrected = "set default=old\nmenuentry a { linux /k }\nsubmenu b { menuentry c { linux /k }; menuentry d { linux /k } }\n\
+                         if [ \"x$default\" = 'xold' ]; then default='b>d'; fi;if [ x$default = no ]; then default=x; fi";
+        let corrected = GrubCfg::parse(corrected).unwrap();
+        assert_eq!(corrected.next_boot(&GrubEnv::default()).unwrap().path, ["b", "d"]);
         let computed = GrubCfg::parse("set default=\"${x}\"\nmenuentry x { true\n}").unwrap();
         assert!(matches!(computed.next_boot(&GrubEnv::default()), Err(NextBootError::Computed(_))));
         assert_eq!(GrubCfg::parse("").unwrap().next_boot(&GrubEnv::default()), Err(NextBootError::NoEntries));

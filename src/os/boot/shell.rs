@@ -1067,6 +1067,12 @@ mod tests {
                 assert_eq!(ours.unwrap_or("unset").as_bytes(), theirs, "{variable} of {}", lossy(text));
                 judged += 1;
             }
+            if let Ok(new) = assign(&path(), text, variable, "new words", Dialect::Posix) {
+                std::fs::write(&file, &new).unwrap();
+                let value = dash(&file, variable);
+                assert!(value.is_none_or(|value| value == b"new words" || value == b"new words\r"), "{}", lossy(&new));
+                std::fs::write(&file, text).unwrap();
+            }
         }
         judged
     }
