@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    // Written by hand after what Linux 6.1 shows; the last line of the first block is captured on Debian 12.
+    // The first line is captured on Debian 12, the others are written by hand after what Linux 6.1 shows.
     const REAL: &str = "23 27 0:22 / /sys rw,relatime - sysfs sysfs rw\n\
         27 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw,discard\n\
         90 27 0:50 / /mnt/images rw,noatime shared:9 - nfs4 nfs1:/exported/vm_images rw,sync,vers=4.2,rsize=262144,\
