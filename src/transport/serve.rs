@@ -85,10 +85,11 @@ pub fn executor_main<H: Host>(
     };
     let cancel = Arc::new(AtomicBool::new(false));
     let mut to = BufWriter::new(io::stdout());
-    let served = introduce(&mut to, &arguments.nonce, hello).and_then(|()| match make(arguments, cancel.clone()) {
-        Ok(mut host) => serve(&mut host, BufReader::new(io::stdin()), &mut to, &cancel),
-        Err(error) => wire::send(&mut to, &Response::Failed(error.into())),
-    });
+    let served = match make(arguments, cancel.clone()) {
+        Ok(mut host) => introduce(&mut to, &arguments.nonce, &Response::Hello(hello))
+            .and_then(|()| serve(&mut host, BufReader::new(io::stdin()), &mut to, &cancel)),
+        Err(error) => introduce(&mut to, &arguments.nonce, &Response::Failed(error.into())),
+    };
     match served {
         Ok(()) => ExitCode::SUCCESS,
         // A controller that is gone reads no words either.
@@ -104,9 +105,9 @@ pub fn executor_main<H: Host>(
 ///
 /// # Errors
 /// Fails if the channel does.
-pub fn introduce(to: &mut impl Write, nonce: &str, hello: Hello) -> Result<(), FrameError> {
+fn introduce(to: &mut impl Write, nonce: &str, first: &Response) -> Result<(), FrameError> {
     to.write_all(wire::hello_line(nonce).as_bytes()).map_err(FrameError::Channel)?;
-    wire::send(to, &Response::Hello(hello))
+    wire::send(to, first)
 }
 
 /// Serves a controller until it says goodbye or is lost.

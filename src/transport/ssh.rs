@@ -32,7 +32,7 @@ const IDLE: NonZeroUsize = NonZeroUsize::new(60).expect("sixty is not zero");
 /// All SSH connections of one process.
 pub(super) struct Ssh {
     // Fields are dropped in this order: a master is closed through its socket, which the directory holds.
-    masters: Mutex<HashMap<String, Arc<Session>>>,
+    masters: Mutex<HashMap<Login, Arc<Session>>>,
     control: ControlDirectory,
     starts: Semaphore,
     starts_per_jump: usize,
@@ -87,14 +87,15 @@ impl Ssh {
 
     /// Returns the host's master connection.
     fn master(&self, target: &Target) -> Result<Arc<Session>, HostError> {
-        let held = self.masters.lock().unwrap_or_else(PoisonError::into_inner).get(&target.name).cloned();
+        let key = Login::of(target);
+        let held = self.masters.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(session) = held
             && self.runtime.block_on(session.check()).is_ok()
         {
             return Ok(session);
         }
         let session = Arc::new(self.connect(target)?);
-        self.masters.lock().unwrap_or_else(PoisonError::into_inner).insert(target.name.clone(), session.clone());
+        self.masters.lock().unwrap_or_else(PoisonError::into_inner).insert(key, session.clone());
         Ok(session)
     }
 
@@ -158,6 +159,28 @@ impl Ssh {
             builder.jump_hosts([jump]);
         }
         builder
+    }
+}
+
+/// What makes two connections the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Login {
+    destination: String,
+    user: Option<String>,
+    port: Option<u16>,
+    files: [Option<PathBuf>; 2],
+    proxy_jump: Option<String>,
+}
+
+impl Login {
+    fn of(target: &Target) -> Self {
+        Self {
+            destination: target.destination().to_owned(),
+            user: target.user.clone(),
+            port: target.port,
+            files: [target.identity_file.clone(), target.config_file.clone()],
+            proxy_jump: target.proxy_jump.clone(),
+        }
     }
 }
 

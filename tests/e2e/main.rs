@@ -8,3 +8,4 @@
 mod hosts;
 mod lab;
 mod program;
+mod transport;
