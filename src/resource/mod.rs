@@ -13,6 +13,7 @@ pub mod live;
 pub mod directory;
 pub mod file;
 pub mod symlink;
+pub mod mount;
 pub mod service;
 #[cfg(test)]
 pub mod world;
@@ -354,6 +355,7 @@ impl Kind {
 pub const KINDS: &[Kind] = &[
     Kind::of::<directory::Directory>(),
     Kind::of::<file::File>(),
+    Kind::of::<mount::Mount>(),
     Kind::of::<service::Service>(),
     Kind::of::<symlink::Symlink>(),
 ];
