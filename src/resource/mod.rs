@@ -15,6 +15,7 @@ pub mod file;
 pub mod symlink;
 pub mod mount;
 pub mod service;
+pub mod setting;
 #[cfg(test)]
 pub mod world;
 
@@ -357,6 +358,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<file::File>(),
     Kind::of::<mount::Mount>(),
     Kind::of::<service::Service>(),
+    Kind::of::<setting::Setting>(),
     Kind::of::<symlink::Symlink>(),
 ];
 
