@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod exec;
+pub mod fake;
 pub mod glob;
 pub mod matcher;
 pub mod observed;
