@@ -3,6 +3,7 @@
 //! The unmodified `grub-mkconfig` runs in a mount namespace of its own, where /boot, /etc/default and `grub-probe` are stand-ins;
 //! nothing of this machine is written. Without the tools or the right to unshare, the tests say so and end.
 
+#![expect(clippy::print_stdout, reason = "a test that cannot run says why")]
 #![expect(clippy::disallowed_methods, reason = "the tests run programs and write below a temporary directory")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -375,6 +375,13 @@ impl Request {
         &self.absent
     }
 
+    /// Returns the huge pages that are wanted, to be compared with the memory of the host.
+    #[must_use]
+    pub fn huge_pages(&self) -> Option<HugePageBlock> {
+        let block = HugePageBlock::parse(&self.parameters).ok()?;
+        (block != HugePageBlock::default()).then_some(block)
+    }
+
     /// Tells whether nothing is wanted and nothing unwanted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -1126,6 +1133,9 @@ mod tests {
             assert!(error.contains(reason), "{parameter}: {error}");
         }
         assert!(Request::new(Target::Linux, &["a=1"], &["a"]).is_err());
+        let huge = request(&["a=1", "hugepages=4"], &[]).huge_pages();
+        assert_eq!(huge.and_then(|block| block.total_bytes(2 << 20)), Some(8 << 20));
+        assert_eq!(request(&["a=1"], &[]).huge_pages(), None);
         assert!(Request::new(Target::Linux, &[], &["hugepages=4"]).is_err());
     }
 

@@ -46,13 +46,13 @@ pub(super) fn plan(evidence: &Evidence, wanted: &Wanted) -> Result<BootEdit, Ref
     let drop_in = Text { path: own.clone(), before: old.clone(), text: text.clone().unwrap_or_default().into_bytes() };
     files.insert(place.unwrap_or(files.len()), drop_in);
     let after = verify(&files, dialect, wanted, Some(&own))?;
+    let predicates = predicates(&files, dialect, &after, wanted);
     files.retain(|file| file.path != own);
     let mut edits = changed(files);
     let new = text.map(Bytes::from);
     if new != old {
         edits.push(FileEdit { path: own, before: old, after: new });
     }
-    let predicates = predicates(&after, wanted);
     Ok(BootEdit {
         files: edits,
         before,

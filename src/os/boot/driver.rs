@@ -521,7 +521,10 @@ pub(super) fn verify(
 }
 
 /// Returns what the regenerated file must hold.
-pub(super) fn predicates(lines: &Lines, wanted: &Wanted) -> Vec<Predicate> {
+pub(super) fn predicates(files: &[Text], dialect: Dialect, lines: &Lines, wanted: &Wanted) -> Vec<Predicate> {
+    let variables = evaluate(files, dialect);
+    let recovery = variables.get("GRUB_CMDLINE_LINUX_RECOVERY").ok().flatten().unwrap_or("single");
+    let recovery = CommandLine::parse(recovery);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let tokens = |line: &str, request: &Request| {
         let groups = request.groups();
@@ -537,7 +540,7 @@ pub(super) fn predicates(lines: &Lines, wanted: &Wanted) -> Vec<Predicate> {
             target: Target::Linux,
             section: "linux",
             first_words: words(&["linux", "linuxefi"]),
-            except: words(&["single", "recovery"]),
+            except: recovery.tokens().map(|token| token.text.clone()).chain(words(&["single", "recovery"])).collect(),
             tokens: tokens(&lines.linux, request),
             every: true,
         });
@@ -731,6 +734,7 @@ mod tests {
         assert_eq!(edit.before.linux, "quiet");
         assert_eq!(edit.after.linux, format!("quiet {}", huge.join(" ")));
         assert_eq!(edit.predicates[0].tokens, huge);
+        assert!(edit.predicates[0].except.contains(&"single".to_owned()));
         assert_eq!(edit.generator.generate, ["/usr/sbin/grub-mkconfig", "-o", "{}"]);
         assert_eq!(edit.generator.grubenv.as_str(), "/boot/grub/grubenv");
         // What is gone from the declaration is gone from the file; nothing left, no file.

@@ -301,6 +301,10 @@ impl<'a> File<'a> {
         loop {
             at = match self.peek(at) {
                 0 | b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' => return Ok(at),
+                // Its escapes end elsewhere than those of `'`.
+                b'$' if self.peek(at + 1) == b'\'' && self.dialect == Dialect::Bash => {
+                    return Err(Broken(at, "`$'` is not evaluated"));
+                }
                 _ => self.piece(at, 0)?,
             };
         }
@@ -974,6 +978,7 @@ mod tests {
         }
         assert_eq!(evaluate(b"A=x\nA+=' y'", Dialect::Bash).get("A").unwrap(), Some("x y"));
         assert_eq!(evaluate(b"B=x", Dialect::Bash).get("A").unwrap(), None);
+        assert!(evaluate(b"B=$'\\'\nA=1\n#'\n", Dialect::Bash).get("A").is_err());
     }
 
     #[test]

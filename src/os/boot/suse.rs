@@ -28,9 +28,9 @@ pub(super) fn plan(evidence: &Evidence, wanted: &Wanted) -> Result<BootEdit, Ref
         }
     }
     let after = verify(&files, dialect, wanted, None)?;
+    let predicates = predicates(&files, dialect, &after, wanted);
     // An empty file that was not there stays away.
     files.retain(|file| file.before.is_some() || !file.text.is_empty());
-    let predicates = predicates(&after, wanted);
     Ok(BootEdit {
         files: changed(files),
         before,
