@@ -9,7 +9,7 @@ use super::{
     run::RunId,
 };
 
-/// The directory of all state: `executor/SHA256`, `lock`, `ledger`, `owed/`, `runs/RUN/`.
+/// The directory of all state: `executor/SHA256`, `lock`, `ledger`, `owed/`, `short/`, `runs/RUN/`.
 pub const STATE_DIR: &str = "/var/lib/vprov";
 
 /// A record of an activation (a restart, a daemon-reload, a regeneration) that a write made due. It is written before the
@@ -34,5 +34,34 @@ impl Owed {
     #[must_use]
     pub fn read() -> Read {
         Read::Glob { pattern: format!("{STATE_DIR}/owed/*"), want: Want::Content }
+    }
+}
+
+/// A record that the kernel gave less than it was asked for. It holds for one boot: memory that is free after the next one
+/// may be enough, so the value is not tried again before that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Short {
+    /// The file that was written.
+    pub path: AbsPath,
+    /// What was written.
+    pub wanted: String,
+    /// What the kernel shows afterwards.
+    pub found: String,
+    /// The boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+}
+
+impl Short {
+    /// Returns the file that holds the record of a value.
+    #[must_use]
+    pub fn place(of: &AbsPath) -> AbsPath {
+        AbsPath::known(&format!("{STATE_DIR}/short/{}", Digest::of(of.as_str().as_bytes())))
+    }
+
+    /// Asks for the record of a value.
+    #[must_use]
+    pub fn read(of: &AbsPath) -> Read {
+        Read::content(Self::place(of))
     }
 }

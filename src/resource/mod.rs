@@ -13,6 +13,8 @@ pub mod live;
 pub mod directory;
 pub mod file;
 pub mod symlink;
+pub mod sysctl;
+pub mod kernel_value;
 pub mod mount;
 pub mod service;
 pub mod setting;
@@ -356,10 +358,12 @@ impl Kind {
 pub const KINDS: &[Kind] = &[
     Kind::of::<directory::Directory>(),
     Kind::of::<file::File>(),
+    Kind::of::<kernel_value::KernelValue>(),
     Kind::of::<mount::Mount>(),
     Kind::of::<service::Service>(),
     Kind::of::<setting::Setting>(),
     Kind::of::<symlink::Symlink>(),
+    Kind::of::<sysctl::Sysctl>(),
 ];
 
 fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> {
