@@ -83,7 +83,7 @@ enum Ended {
 impl Session<'_> {
     fn perform(&mut self) -> Applied {
         if self.run.works.iter().all(|work| self.is_idle(work)) {
-            return Applied::Ran { outcomes: self.perform_works() };
+            return Applied::Ran { outcomes: self.tell_idle() };
         }
         let lock = match journal::lock(self.tree, &self.run.id, &self.run.by) {
             Ok(lock) => lock,
@@ -106,6 +106,19 @@ impl Session<'_> {
         }
         drop(lock);
         Applied::Ran { outcomes }
+    }
+
+    /// Tells of works of which nothing has to act; without the lock nothing may, whatever happened meanwhile.
+    fn tell_idle(&mut self) -> Vec<Outcome> {
+        let outcome = Outcome::Done { changed: false };
+        for (index, work) in self.run.works.iter().enumerate() {
+            for step in 0..work.steps.len() {
+                (self.on)(&StepEvent::Started { work: index, step });
+                (self.on)(&StepEvent::Done { work: index, step, changed: false });
+            }
+            (self.on)(&StepEvent::Ended { work: index, outcome: outcome.clone() });
+        }
+        vec![outcome; self.run.works.len()]
     }
 
     /// Tells whether nothing of a work would act.

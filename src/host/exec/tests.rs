@@ -5,6 +5,10 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tempfile::TempDir;
@@ -20,7 +24,7 @@ use crate::{
         path::AbsPath,
         probe::Probe,
         read::{Answer, Read, Want},
-        run::{Applied, Outcome, Run, RunId, Work},
+        run::{Applied, Outcome, Run, RunId, StepEvent, Work},
         state::Owed,
     },
 };
@@ -178,6 +182,14 @@ fn everything() -> Run {
                 })
                 .after(entry("/boot/grub.cfg", lines)),
             ],
+            vec![
+                Step::new(Op::Run {
+                    command: program(&["cp", "BOOT", "PRODUCT"]),
+                    produces: vec![path("/etc/product"), path("/etc/conf.d/old")],
+                    undo: Undo::Nothing,
+                })
+                .after(entry("/etc/product", Matcher::Bytes("linux /boot/vmlinuz new\n".into()))),
+            ],
             vec![restart],
         ],
     )
@@ -187,8 +199,14 @@ fn everything() -> Run {
 fn everything_in(root: &Path) -> Run {
     let mut run = everything();
     for step in run.works.iter_mut().flat_map(|work| &mut work.steps) {
-        if let Op::Stage { source: Source::Stdout(command), .. } = &mut step.op {
-            command.argv[1] = root.join("boot/source").display().to_string();
+        if let Op::Stage { source: Source::Stdout(command), .. } | Op::Run { command, .. } = &mut step.op {
+            for word in &mut command.argv {
+                match word.as_str() {
+                    "BOOT" => *word = root.join("boot/source").display().to_string(),
+                    "PRODUCT" => *word = root.join("etc/product").display().to_string(),
+                    _ => {}
+                }
+            }
         }
     }
     run
@@ -202,8 +220,8 @@ fn a_run_is_applied_once_and_taken_back() {
     let mut host = host(root.path());
     let events = RefCell::new(0);
     let applied = host.apply(&run, &mut |_| *events.borrow_mut() += 1).unwrap();
-    assert_eq!(applied, Applied::Ran { outcomes: vec![CHANGED; 5] });
-    assert_eq!(*events.borrow(), 2 * 14 + 5);
+    assert_eq!(applied, Applied::Ran { outcomes: vec![CHANGED; 6] });
+    assert_eq!(*events.borrow(), 2 * 15 + 6);
     let after = snapshot(root.path());
     assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "new a\n");
     assert_eq!(fs::read_to_string(root.path().join("boot/grub.cfg")).unwrap(), "linux /boot/vmlinuz new\n");
@@ -214,7 +232,7 @@ fn a_run_is_applied_once_and_taken_back() {
     // The restart has no announced result and runs again; all else stands.
     let mut again = run.clone();
     again.id = RunId::new(1_800_000_001, 8);
-    assert_eq!(outcomes(&mut host, &again), [SAME, SAME, SAME, SAME, CHANGED]);
+    assert_eq!(outcomes(&mut host, &again), [SAME, SAME, SAME, SAME, SAME, CHANGED]);
     assert_eq!(snapshot(root.path()), after);
 
     let back = host.rollback(&run.id).unwrap();
@@ -418,6 +436,44 @@ fn one_run_at_a_time() {
     assert!(holder.starts_with("her@there, run 19700101T000000Z-0001, since 20"), "{holder}");
     drop(lock);
     assert!(matches!(apply(&mut host(root.path()), &everything_in(root.path())), Applied::Ran { .. }));
+}
+
+#[test]
+fn a_run_ends_where_it_is_told_to() {
+    let root = root();
+    let before = snapshot(root.path());
+    let cancel = Arc::new(AtomicBool::new(false));
+    let settings = Settings { root: Some(root.path().into()), cancel: Some(cancel.clone()), ..Settings::default() };
+    let mut host = LocalHost::new(settings).unwrap();
+    let run = run_of(1, vec![vec![write("/etc/a", "x", 0o644)], vec![write("/etc/b", "y", 0o644)]]);
+    let stop = |event: &StepEvent| cancel.store(matches!(event, StepEvent::Ended { .. }), Ordering::SeqCst);
+    let applied = host.apply(&run, &mut |event| stop(event)).unwrap();
+    assert_eq!(applied, Applied::Ran { outcomes: vec![CHANGED, Outcome::NotStarted] });
+    host.rollback(&run.id).unwrap();
+    assert_eq!(snapshot(root.path()), before);
+}
+
+#[test]
+fn a_program_writes_the_file_that_it_is_given_and_knows_the_root() {
+    let root = root();
+    let stage = |name: &str, argv: &[&str], under_root| Op::Stage {
+        name: name.into(),
+        source: Source::Argument(Command::new(argv.iter().copied()).under_root(under_root)),
+    };
+    let install =
+        |name: &str, at: &str| Op::Install { name: name.into(), path: path(at), owner: mine(0o644), derived: false };
+    let source = root.path().join("etc/a").display().to_string();
+    let copied = [stage("one", &["cp", &source, "{}"], UnderRoot::AsIs), install("one", "/etc/new")];
+    let left = [stage("two", &["cp", &source, "{}"], UnderRoot::LeftForBoot), install("two", "/etc/left")];
+    let option = UnderRoot::Option("--root".into());
+    let told = [stage("three", &["cp", &source, "{}"], option)];
+    let works = [&copied[..], &left, &told].map(|ops| ops.iter().cloned().map(Step::new).collect());
+    let found = outcomes(&mut host(root.path()), &run_of(1, works.into()));
+    assert_eq!(found[..2], [CHANGED, SAME]);
+    assert_eq!(fs::read_to_string(root.path().join("etc/new")).unwrap(), "old a\n");
+    assert!(!root.path().join("etc/left").exists());
+    let expected = format!("`cp --root={} ", root.path().display());
+    assert!(matches!(&found[2], Outcome::Failed { error, .. } if error.starts_with(&expected)), "{:?}", found[2]);
 }
 
 #[test]

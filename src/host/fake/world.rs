@@ -330,9 +330,10 @@ impl World {
             }
             Live::ReadOnly(_) => return Err("Permission denied".into()),
         }
-        match zeroed.and_then(|path| self.live.get_mut(&path)) {
-            Some(Live::Coupled { value, .. } | Live::Integer { value, .. }) => *value = 0,
-            _ => {}
+        if let Some(Live::Coupled { value, .. } | Live::Integer { value, .. }) =
+            zeroed.and_then(|path| self.live.get_mut(&path))
+        {
+            *value = 0;
         }
         Ok(())
     }
