@@ -3,6 +3,7 @@
 pub mod yaml;
 pub mod node;
 pub mod de;
-pub mod declared;
+pub mod range;
+pub mod fold;
 
 pub use node::{Key, Map, Node, Taint, Value};
