@@ -6,7 +6,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{
-    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor},
+    de::{self, Deserialize, DeserializeOwned, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor},
     forward_to_deserialize_any,
 };
 
@@ -19,6 +19,16 @@ use crate::diag::{Diagnostic, Diagnostics, Span, suggestion};
 /// All unknown keys of a map, or else the first thing that is wrong, each at its place.
 pub fn parse<T: DeserializeOwned>(node: &Node) -> Result<T, Diagnostics> {
     T::deserialize(De(node)).map_err(|error| error.placed(node).0.into_iter().map(Problem::into_diagnostic).collect())
+}
+
+/// A field that is known to a struct but read from its [`Node`], where its place matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Skipped;
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// What serde found wrong.

@@ -5,5 +5,9 @@ pub mod node;
 pub mod de;
 pub mod range;
 pub mod fold;
+pub mod size;
+pub mod expr;
+pub mod body;
+pub mod module;
 
 pub use node::{Key, Map, Node, Taint, Value};
