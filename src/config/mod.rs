@@ -9,5 +9,10 @@ pub mod size;
 pub mod expr;
 pub mod body;
 pub mod module;
+pub mod vars;
+pub mod inventory;
+pub mod limit;
+mod load;
+pub mod embedded;
 
 pub use node::{Key, Map, Node, Taint, Value};
