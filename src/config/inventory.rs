@@ -277,6 +277,8 @@ impl Reader<'_> {
         self.known(&map, &["vars", "ssh", "hosts", "groups"]);
         let top = self.settings(&map);
         match map.get("hosts") {
+            // An unknown key is most likely `hosts` itself.
+            None if self.diagnostics.has_errors() => {}
             None => self.diagnostics.push(Diagnostic::error("there are no `hosts`").at(node.span)),
             Some(node) => match map_of(node, "a map of hosts") {
                 Ok([]) => self.diagnostics.push(Diagnostic::error("there are no `hosts`").at(node.span)),

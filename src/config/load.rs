@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
+    expr::Template,
     module::{Class, Library, Module},
-    node::Node,
+    node::{Node, Value},
     yaml,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(super) struct Files {
     directories: HashMap<SourceId, PathBuf>,
     digests: Mutex<Vec<SourceDigest>>,
     contents: Mutex<HashMap<PathBuf, Arc<Bytes>>>,
+    /// Compiled templates, by the directory and the name that the value has.
+    templates: Mutex<HashMap<(SourceId, String), Arc<Template>>>,
 }
 
 impl Files {
@@ -118,6 +121,29 @@ impl Files {
         let content = Arc::new(Bytes(bytes));
         contents.insert(path, Arc::clone(&content));
         Ok(content)
+    }
+
+    /// Compiles a template that [`Files::content`] gave, once for all hosts.
+    pub(super) fn template(&self, node: &Node, text: &str, sources: &SourceMap) -> Result<Arc<Template>, Diagnostic> {
+        let name = node.as_str().unwrap_or_default();
+        let key = (node.span.source, name.to_owned());
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = templates.get(&key) {
+            return Ok(Arc::clone(template));
+        }
+        let shown = match self.directories.get(&node.span.source) {
+            Some(directory) => directory.join(name).display().to_string(),
+            None => name.to_owned(),
+        };
+        let id = sources.add(shown, text);
+        let whole = Node::new(Value::Str(text.to_owned()), Span::new(id, 0..text.len()));
+        let template = Template::compile(&whole, sources).map_err(|errors| {
+            let first = errors.into_iter().next().unwrap_or_else(|| Diagnostic::error("no template").at(whole.span));
+            first.label(node.span, "named here")
+        })?;
+        let template = Arc::new(template);
+        templates.insert(key, Arc::clone(&template));
+        Ok(template)
     }
 
     /// Returns the digests of all files read so far, by name.
