@@ -4,7 +4,7 @@
 //! the distribution's name alone. Two drivers write: GRUB with drop-ins ([`super::debian`]) and GRUB with one file
 //! ([`super::suse`]); every other loader is recognised and refused by name.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use super::{
     cmdline::{CommandLine, Difference, Request, Target},
@@ -368,8 +368,9 @@ pub fn regeneration_due(menu: &GrubCfg, lines: &Lines, wanted: &Wanted) -> Vec<E
             due.extend(menu.differences(target, request));
         }
     }
+    let titles: BTreeSet<_> = due.iter().map(|found| found.title.clone()).collect();
     for entry in menu.boot_entries() {
-        if !entry.is_generated() || entry.is_recovery() || due.iter().any(|found| found.title == entry.title) {
+        if !entry.is_generated() || entry.is_recovery() || titles.contains(&entry.title) {
             continue;
         }
         let linux = if entry.is_xen() { &lines.dom0 } else { &lines.linux };

@@ -10,7 +10,7 @@ use crate::host::path::AbsPath;
 
 /// Most bytes of a file that is read, and of a value that is computed.
 const MAX_FILE: usize = 256 * 1024;
-const MAX_VALUE: usize = 64 * 1024;
+const MAX_VALUE: usize = 16 * 1024;
 /// Deepest nesting of `${…}` and `$(…)`.
 const MAX_DEPTH: usize = 32;
 
@@ -269,9 +269,11 @@ impl<'a> File<'a> {
     fn not_static_line(&self, line: usize, reason: impl Into<String>) -> NotStatic {
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
-        let text = String::from_utf8_lossy(&self.text[begin..end]);
+        // A line may be the whole file.
+        let shown = end.min(begin + 1024);
+        let text = String::from_utf8_lossy(&self.text[begin..shown]);
         let mut short: String = text.trim().chars().take(160).collect();
-        if short.len() < text.trim().len() {
+        if short.len() < text.trim().len() || shown < end {
             short.push('…');
         }
         NotStatic { path: self.path.clone(), line, text: short, reason: reason.into() }
@@ -648,6 +650,7 @@ impl State<'_, '_> {
             for at in 0..raw.len() {
                 if raw[at..].starts_with(b"$((") {
                     self.poison_names(word.clone(), "arithmetic is not evaluated");
+                    break;
                 } else if raw[at..].starts_with(b"${") {
                     let name = name_len(&raw[at + 2..]);
                     let rest = &raw[at + 2 + name..];
@@ -1119,6 +1122,25 @@ mod tests {
             Just("\nexport GRUB_CMDLINE_XEN=\"".to_owned()),
         ];
         prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn the_largest_files_are_read_in_time() {
+        let fill = |piece: &str| piece.repeat(MAX_FILE / piece.len());
+        for text in [
+            fill("A=$(x);"),
+            fill("A=1;"),
+            fill("A=$A$A;"),
+            format!("echo '{}'", fill("$((").split_at(MAX_FILE - 99).0),
+            fill("${A:+"),
+            fill("\"$(`"),
+            fill("eval x\n"),
+            fill("(A=1"),
+        ] {
+            let variables = evaluate(text.as_bytes(), Dialect::Posix);
+            let shown = variables.get("A").err().map_or(0, |error| error.text.len());
+            assert!(shown < 200);
+        }
     }
 
     proptest! {
