@@ -108,7 +108,7 @@ pub(super) enum Denial {
 }
 
 /// Reads what `sudo -n` or `sudo -S` printed (sudo 1.8 to 1.9 and sudo-rs, in the C locale) and its exit status.
-pub(super) fn denial(said: &str, status: Option<i32>, user: &str) -> Option<Denial> {
+pub(super) fn denial(said: &str, status: Option<i32>, who: &str) -> Option<Denial> {
     let has = |parts: &[&str]| parts.iter().any(|part| said.contains(part));
     if has(&[
         "incorrect password attempt",
@@ -120,7 +120,7 @@ pub(super) fn denial(said: &str, status: Option<i32>, user: &str) -> Option<Deni
     }
     if has(&["you must have a tty", "no tty present and no askpass"]) && !has(&["askpass"]) {
         return Some(Denial::Final(format!(
-            "sudo wants a terminal (`requiretty` in sudoers): add `Defaults:{user} !requiretty` there"
+            "sudo wants a terminal (`requiretty` in sudoers) of {who}: add `Defaults:USER !requiretty` there"
         )));
     }
     if has(&[
@@ -133,7 +133,7 @@ pub(super) fn denial(said: &str, status: Option<i32>, user: &str) -> Option<Deni
         return Some(Denial::WantsPassword);
     }
     if has(&["is not in the sudoers file", "may not run sudo", "is not allowed to", "I'm afraid I can't do that"]) {
-        return Some(Denial::Final(format!("`{user}` has no right to become root by sudo: {}", first_line(said))));
+        return Some(Denial::Final(format!("{who} has no right to become root by sudo: {}", first_line(said))));
     }
     if status == Some(127)
         || has(&["sudo: not found", "sudo: command not found", "sudo': No such file", "Unknown command"])
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_sudo_says_has_a_name() {
         fn check(said: &str, status: i32, part: &str) {
-            let found = format!("{:?}", denial(said, Some(status), "admin"));
+            let found = format!("{:?}", denial(said, Some(status), "admin@kvm01"));
             assert!(found.contains(part), "{said}: {found}");
         }
         check("sudo: a password is required\n", 1, "WantsPassword");
@@ -176,7 +176,7 @@ mod tests {
         check("Sorry, user admin is not allowed to execute '/bin/sh -c' as root on kvm01.", 1, "no right");
         check("env: 'sudo': No such file or directory", 127, "no sudo");
         check("sudo: /etc/sudo.conf is owned by uid 1000, should be 0", 1, "owned by uid 1000");
-        assert_eq!(denial("bash: warning: setlocale", Some(0), "admin"), None);
+        assert_eq!(denial("bash: warning: setlocale", Some(0), "admin@kvm01"), None);
     }
 
     #[test]

@@ -139,17 +139,25 @@ pub(super) fn command_line(
     if installed.contains(['\'', '!', '\\', '"', '$', '`']) {
         return Err(HostError::Refused(format!("`executor: {installed}` holds a character that a shell might take")));
     }
-    let mut line = String::from("exec ");
-    match privilege {
-        Privilege::AsIs => {}
-        Privilege::Sudo => line.push_str("env LC_ALL=C sudo -n -- "),
-        Privilege::SudoAsks => write!(line, "env LC_ALL=C sudo -S -p {nonce} -- ").expect("a String takes all"),
+    let mut line = String::from("exec sh -c ");
+    let options = match privilege {
+        Privilege::AsIs => None,
+        Privilege::Sudo => Some("-n".to_owned()),
+        Privilege::SudoAsks => Some(format!("-S -p {nonce}")),
+    };
+    if let Some(options) = options {
+        // Who logs in may be known to the ssh configuration alone; root needs no sudo, not even an installed one.
+        write!(
+            line,
+            "'[ \"$(id -u)\" = 0 ] || exec env LC_ALL=C sudo {options} -- sh -c \"$@\"; exec sh -c \"$@\"' vprov "
+        )
+        .expect("a String takes all");
     }
     let script = SCRIPT.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let mode = if mode == Mode::Observe { "--observe" } else { "" };
     write!(
         line,
-        "sh -c '{script}' vprov {nonce} {} {} 'Linux {}' '{mode}' '{installed}'",
+        "'{script}' vprov {nonce} {} {} 'Linux {}' '{mode}' '{installed}'",
         binary.digest, binary.size, binary.machine
     )
     .expect("a String takes all");
@@ -181,7 +189,7 @@ pub(super) fn hear(
     mut attempt: Option<Attempt<'_>>,
 ) -> Result<Start, HostError> {
     let marker = format!("{} ", wire::marker(nonce));
-    let (mut noise, mut pushed) = (String::new(), None);
+    let (mut noise, mut pushed, mut heard) = (String::new(), None, 0);
     let mut last_sign = now();
     loop {
         while let Some(line) = next_line(pipes) {
@@ -218,28 +226,22 @@ pub(super) fn hear(
                 _ => return Err(HostError::Protocol(format!("the bootstrap said `{word}`"))),
             }
         }
+        if let Some(trying) = attempt.as_mut()
+            && is_asked(&pipes.said(), nonce, &mut heard)
+        {
+            match trying.line() {
+                Some(line) => drop(pipes.write_all(line.as_bytes())),
+                None => {
+                    attempt.take().expect("it is there").rejected();
+                    return Err(wrong_password(who));
+                }
+            }
+        }
         if pipes.ahead().len() + noise.len() > MAX_NOISE {
             return Err(HostError::Refused(format!("the login shell of {who} prints without end")));
         }
         match pipes.more(Duration::from_millis(500)) {
-            Ok(Came::Output) => last_sign = now(),
-            Ok(Came::Complaint) => {
-                last_sign = now();
-                let asked = pipes.said().matches(nonce).count();
-                match (asked, attempt.as_mut().and_then(Attempt::line)) {
-                    (0, _) => {}
-                    (1, Some(line)) => {
-                        let _ = pipes.write_all(line.as_bytes());
-                    }
-                    (1, None) => {}
-                    (_, _) => {
-                        if let Some(attempt) = attempt.take() {
-                            attempt.rejected();
-                        }
-                        return Err(wrong_password(who));
-                    }
-                }
-            }
+            Ok(Came::Output | Came::Complaint) => last_sign = now(),
             Ok(Came::Nothing) if last_sign.elapsed() < PATIENCE => {}
             Ok(Came::Nothing) => {
                 return Err(HostError::Refused(format!(
@@ -271,8 +273,7 @@ fn ended(
     let status = pipes.end();
     let said = pipes.said().replace(nonce, "");
     if privilege != Privilege::AsIs {
-        let user = who.split_once('@').map_or(who, |(user, _)| user);
-        match denial(&said, status, user) {
+        match denial(&said, status, who) {
             Some(Denial::WrongPassword) => {
                 if let Some(attempt) = attempt {
                     attempt.rejected();
@@ -296,6 +297,18 @@ fn ended(
 
 fn wrong_password(who: &str) -> HostError {
     HostError::Refused(format!("sudo rejected the password of {who}"))
+}
+
+/// Tells whether sudo asks for the password: the last line of what it said since `heard` holds the prompt (sudo-rs puts words
+/// around it) and is no command line that a shell traces.
+fn is_asked(said: &str, prompt: &str, heard: &mut usize) -> bool {
+    let fresh = said.get(*heard..).unwrap_or("");
+    let last = fresh.rsplit('\n').next().unwrap_or("");
+    let is_asked = last.contains(prompt) && !last.contains("sudo -S");
+    if is_asked {
+        *heard = said.len();
+    }
+    is_asked
 }
 
 /// Takes one line from what came; `None` if there is no whole one.
@@ -329,4 +342,61 @@ fn first_words(text: &str) -> Option<String> {
 fn behind(texts: &[&str]) -> String {
     let words: Vec<String> = texts.iter().filter_map(|text| first_words(text)).collect();
     if words.is_empty() { String::new() } else { format!(": {}", words.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binary() -> Binary {
+        Binary { path: "/vprov".into(), digest: Digest::of(b"vprov"), size: 5, machine: "x86_64".into() }
+    }
+
+    #[test]
+    fn any_login_shell_can_take_the_line() {
+        for privilege in [Privilege::AsIs, Privilege::Sudo, Privilege::SudoAsks] {
+            let line = command_line(&binary(), privilege, Mode::Observe, "0f", None).unwrap();
+            assert!(line.starts_with("exec sh -c '"), "{line}");
+            assert!(!line.contains(['!', '\n']) && !line.contains("\\\\"), "{line}");
+            assert!(line.len() < 4096, "a word of an old csh has at most 4 KiB, this line {}", line.len());
+            assert_eq!(line.contains("sudo"), privilege != Privilege::AsIs);
+        }
+        assert!(!SCRIPT.contains('\''));
+        let wrong = AbsPath::known("/opt/it's/vprov");
+        assert!(command_line(&binary(), Privilege::AsIs, Mode::Apply, "0f", Some(&wrong)).is_err());
+    }
+
+    #[test]
+    fn a_password_is_asked_for_by_the_prompt_alone() {
+        let mut heard = 0;
+        let mut said = String::from("Lecture\n+ exec env LC_ALL=C sudo -S -p 0f -- sh -c");
+        assert!(!is_asked(&said, "0f", &mut heard), "a traced command is no prompt");
+        said.push_str("\n0f");
+        assert!(is_asked(&said, "0f", &mut heard));
+        assert!(!is_asked(&said, "0f", &mut heard), "one prompt counts once");
+        said.push_str("Sorry, try again.\n[sudo: 0f] Password: ");
+        assert!(is_asked(&said, "0f", &mut heard));
+    }
+
+    #[test]
+    fn a_binary_of_another_architecture_is_taken_from_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        std::io::Write::write_all(
+            &mut std::fs::OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .open(directory.path().join("vprov-aarch64"))
+                .unwrap(),
+            b"arm",
+        )
+        .unwrap();
+        let binaries = Binaries::new("/proc/self/exe".into(), Some(directory.path().into()));
+        assert_eq!(binaries.other("arm64").unwrap().digest(), &Digest::of(b"arm"));
+        for machine in ["riscv64", "../../etc/passwd", ""] {
+            let error = binaries.other(machine).unwrap_err();
+            assert!(error.to_string().contains("another architecture"), "{error}");
+        }
+        let without = Binaries::new("/proc/self/exe".into(), None).other("aarch64").unwrap_err();
+        assert!(without.to_string().contains("--executor-dir"), "{without}");
+    }
 }

@@ -303,10 +303,12 @@ fn classify_words(said: &str, target: &Target) -> Failure {
         _ => name.to_owned(),
     };
     if has(&["REMOTE HOST IDENTIFICATION HAS CHANGED", "POSSIBLE DNS SPOOFING"]) {
+        let line = said.lines().find_map(|line| Some(line.split_once("key in ")?.1.trim()));
+        let place = line.map(|line| format!(" (known by {line})")).unwrap_or_default();
         return failure(
             false,
             format!(
-                "the host key of {name} changed; if that is right (a new installation), remove the old one by `ssh-keygen \
+                "the host key of {name} changed{place}; if that is right (a new installation), remove the old one by `ssh-keygen \
                  -R {known_as}`, then connect once by `ssh`"
             ),
         );
@@ -390,7 +392,7 @@ mod tests {
             assert_eq!(failure.is_transient, is_transient, "{said}");
         }
         check(
-            "@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\nHost key verification failed.",
+            "@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\nOffending RSA key in /root/.ssh/known_hosts:3\nHost key verification failed.",
             false,
             "ssh-keygen -R '[kvm01]:2222'",
         );

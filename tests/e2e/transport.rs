@@ -158,12 +158,44 @@ fn the_first_rejection_of_a_password_stops_further_hosts() {
     let connector = with_password("wrong");
     refused(&connector, &target(&hosts[0], "pass"), "rejected the password");
     refused(&connector, &target(&hosts[1], "pass"), "another host rejected it");
-    assert!(
-        matches!(connector.connect(&target(&hosts[1], "admin"), Mode::Observe), Ok(_)),
-        "sudo does not ask everywhere"
-    );
+    assert!(connector.connect(&target(&hosts[1], "admin"), Mode::Observe).is_ok(), "sudo does not ask everywhere");
     let log = hosts[0].ssh("ps ax").exits(0).stdout;
     assert!(!log.contains("wrong"), "{log}");
+}
+
+#[test]
+fn a_saved_timestamp_of_sudo_is_enough() {
+    let Some(lab) = Lab::get() else { return };
+    let host = lab.host();
+    host.ssh("echo 'Defaults timestamp_type=global' >/etc/sudoers.d/global; chmod 440 /etc/sudoers.d/global").exits(0);
+    refused(&connector(), &target(&host, "pass"), "--ask-become-pass");
+    host.ssh_as("pass", "echo correct horse | sudo -S true").exits(0);
+    assert_eq!(connected(&connector(), &target(&host, "pass")).hello().uid, 0);
+    host.ssh_as("pass", "sudo -K").exits(0);
+    refused(&connector(), &target(&host, "pass"), "--ask-become-pass");
+}
+
+#[test]
+fn root_needs_no_sudo() {
+    let Some(lab) = Lab::get() else { return };
+    let host = lab.host();
+    host.ssh("chmod 0 /usr/bin/sudo; mv /usr/bin/sudo /usr/bin/no-sudo").exits(0);
+    // The ssh configuration says who logs in.
+    let unsaid = Target { user: None, r#become: true, ..target(&host, "root") };
+    assert_eq!(connected(&connector(), &unsaid).hello().uid, 0);
+    refused(&connector(), &target(&host, "admin"), "there is no sudo");
+}
+
+#[test]
+fn a_host_behind_another_is_reached_through_it() {
+    let Some(lab) = Lab::get() else { return };
+    let hosts = lab.hosts(2);
+    let behind = Target { proxy_jump: Some(hosts[0].name.clone()), ..target(&hosts[1], "root") };
+    let connector = connector();
+    assert_eq!(hostname(&mut connected(&connector, &behind)), hosts[1].name);
+    drop(connector);
+    hosts[0].stop();
+    refused(&self::connector(), &behind, "");
 }
 
 #[test]
