@@ -15,6 +15,10 @@ pub mod file;
 pub mod symlink;
 pub mod sysctl;
 pub mod kernel_value;
+pub mod tmpfiles;
+pub mod udev_rule;
+pub mod command;
+pub mod assert;
 pub mod mount;
 pub mod service;
 pub mod setting;
@@ -251,7 +255,7 @@ impl Remark {
 }
 
 /// What a change disturbs, from least to most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Disruption {
     /// Nothing that runs.
@@ -356,6 +360,8 @@ impl Kind {
 
 /// All kinds, in alphabetical order. A new kind is a file, a `mod` line and a line here.
 pub const KINDS: &[Kind] = &[
+    Kind::of::<assert::Assert>(),
+    Kind::of::<command::Command>(),
     Kind::of::<directory::Directory>(),
     Kind::of::<file::File>(),
     Kind::of::<kernel_value::KernelValue>(),
@@ -364,6 +370,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<setting::Setting>(),
     Kind::of::<symlink::Symlink>(),
     Kind::of::<sysctl::Sysctl>(),
+    Kind::of::<tmpfiles::Tmpfiles>(),
+    Kind::of::<udev_rule::UdevRule>(),
 ];
 
 fn parse<R: Resource>(node: &Node) -> Result<Box<dyn AnyResource>, Diagnostics> {
