@@ -96,11 +96,17 @@ pub enum Matcher {
 }
 
 /// A predicate over the lines of a generated file (a boot configuration): there is a line whose first word is one of
-/// `first_words` and which holds none of `except`, and every such line holds `tokens` as a subsequence of its words, in this order
+/// `first_words` and which holds none of `except`, and every such line (or one, without `every`) holds `tokens` as a subsequence of its words, in this order
 /// and each once, and no word that begins with one of `absent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lines {
+    /// Only lines between `### BEGIN …/X ###` and `### END …` count whose X, the name of the script that wrote them, contains
+    /// this; empty: all lines.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub section: String,
+    /// Every line that counts must hold the tokens, not only one.
+    pub every: bool,
     /// First words of the lines that count, such as `linux`.
     pub first_words: Vec<String>,
     /// Words that make a line not count, such as `single` of a recovery entry.
@@ -211,14 +217,23 @@ impl Lines {
     #[must_use]
     pub fn hold_in(&self, text: &str) -> bool {
         let mut lines = self.of(text).peekable();
-        lines.peek().is_some() && lines.all(|line| self.hold_on(line))
+        let there = lines.peek().is_some();
+        there && if self.every { lines.all(|line| self.hold_on(line)) } else { lines.any(|line| self.hold_on(line)) }
     }
 
     /// Returns the lines of a text that count.
     pub fn of<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
-        text.lines().filter(|line| {
+        let mut counts = self.section.is_empty();
+        text.lines().filter(move |line| {
+            if let Some(script) = line.strip_prefix("### BEGIN ").filter(|_| !self.section.is_empty()) {
+                let script = script.trim_end_matches(['#', ' ']);
+                counts = script.rsplit('/').next().is_some_and(|name| name.contains(&self.section));
+            } else if line.starts_with("### END ") {
+                counts = self.section.is_empty();
+            }
             let mut words = line.split_whitespace();
-            words.next().is_some_and(|first| self.first_words.iter().any(|word| word == first))
+            counts
+                && words.next().is_some_and(|first| self.first_words.iter().any(|word| word == first))
                 && !words.any(|word| self.except.iter().any(|except| except == word))
         })
     }
@@ -362,6 +377,8 @@ mod tests {
     #[test]
     fn lines_of_a_derived_file() {
         let lines = Lines {
+            section: String::new(),
+            every: true,
             first_words: vec!["linux".into()],
             except: vec!["single".into()],
             tokens: vec!["hugepagesz=1G".into(), "hugepages=4".into()],
@@ -373,5 +390,12 @@ mod tests {
         check("linux /v hugepagesz=1G hugepages=4 hugepages=4", false);
         check("linux /v hugepagesz=1G hugepages=4\nlinux /w", false);
         check("# linux", false);
+        let one = Lines { every: false, ..lines.clone() };
+        assert!(one.hold_in("linux /v hugepagesz=1G hugepages=4\nlinux /w"));
+        let section = Lines { section: "linux".into(), ..lines };
+        let good = "### BEGIN /etc/grub.d/10_linux ###\nlinux /v hugepagesz=1G hugepages=4\n### END /etc/grub.d/10_linux ###\n";
+        let other = "### BEGIN /etc/grub.d/30_os-prober ###\nlinux /w\n### END /etc/grub.d/30_os-prober ###\n";
+        assert!(section.hold_in(&format!("{good}{other}")));
+        assert!(!section.hold_in(other));
     }
 }

@@ -19,6 +19,7 @@ pub mod tmpfiles;
 pub mod udev_rule;
 pub mod command;
 pub mod assert;
+pub mod kernel_cmdline;
 pub mod mount;
 pub mod service;
 pub mod setting;
@@ -364,6 +365,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<command::Command>(),
     Kind::of::<directory::Directory>(),
     Kind::of::<file::File>(),
+    Kind::of::<kernel_cmdline::KernelCmdline>(),
     Kind::of::<kernel_value::KernelValue>(),
     Kind::of::<mount::Mount>(),
     Kind::of::<service::Service>(),

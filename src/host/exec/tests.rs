@@ -135,6 +135,8 @@ const SAME: Outcome = Outcome::Done { changed: false };
 fn everything() -> Run {
     let program = |argv: &[&str]| Command::new(argv.iter().copied()).under_root(UnderRoot::AsIs);
     let lines = Matcher::Lines(Lines {
+        section: String::new(),
+        every: true,
         first_words: vec!["linux".into()],
         except: vec![],
         tokens: vec!["new".into()],
