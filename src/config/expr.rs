@@ -36,6 +36,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    // A loop could nest a namespace's value deeper than any stack; `debug` shows what may be secret.
+    environment.remove_global("namespace");
+    environment.remove_global("debug");
     environment.add_filter("size", filter_size);
     environment.add_filter("kib", filter_kib);
     environment
@@ -657,6 +660,47 @@ mod tests {
         check("{{ 1025|kib }}", "no whole number of KiB");
         check("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "too many steps");
         check("{{ secret + 1 }}", "t:1:1: error: expression: ");
+    }
+
+    #[test]
+    fn no_expression_takes_the_machine() {
+        for text in [
+            "{{ 'x' * 10000000000000 }}",
+            "{{ 'x' * -1 }}",
+            "{{ [1] * 10000000000 }}",
+            "{{ range(10000000000)|list }}",
+            "{{ 'x'|center(10000000000) }}",
+            "{{ 'x'|indent(10000000000) }}",
+            "{{ 2 ** 100000 }}",
+            "{{ 10 ** 38 * 10 }}",
+            "{{ -170141183460469231731687303715884105728 // -1 }}",
+            "{{ [1]|batch(0)|list }}",
+            "{{ [1]|slice(0)|list }}",
+            "{{ 'abc'[5:1:-1] }}",
+            "{{ 'abc'[::0] }}",
+            "{{ 1|round(1000000) }}",
+            "{{ facts|tojson }}",
+            "{{ '%s'|format(1) }}",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% set x = namespace(a=[]) %}{% for i in range(9999) %}{% set x.a = [x.a, x.a] %}{% endfor %}{{ x.a }}",
+            "{% include 'x' %}",
+            "{{ self }}",
+            "{{ (((((((((((((((((((((((((1))))))))))))))))))))))))) }}",
+        ] {
+            let map = SourceMap::new();
+            let node = Node::new(Value::Str(text.to_owned()), Span::new(map.add("t", text), 0..text.len()));
+            let shown = Template::compile(&node, &map)
+                .map_err(|d| d.render(&map, false))
+                .and_then(|t| t.render(&scope(), &map).map_err(|d| d.render(&map, false)))
+                .map_or_else(|shown| shown, |node| node.describe());
+            assert!(!shown.is_empty(), "{text}");
+        }
+        for open in ["(", "[", "{'a':", "-", "not ", "1 if ", "1 + "] {
+            let map = SourceMap::new();
+            let text = format!("{{{{ {} }}}}", open.repeat(20_000));
+            let node = Node::new(Value::Str(text.clone()), Span::new(map.add("t", &*text), 0..text.len()));
+            assert!(Template::compile(&node, &map).is_err(), "{open}");
+        }
     }
 
     #[test]

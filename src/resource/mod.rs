@@ -6,6 +6,7 @@
 
 pub mod seen;
 pub mod state;
+pub mod registry;
 pub mod owner;
 pub mod scalar;
 pub mod own_file;
