@@ -27,9 +27,6 @@ pub enum Happened {
     Planned,
     /// A step of an apply.
     Step(StepEvent),
-    /// The host is done, with this result in a word.
-    Done {
-        /// Whether nothing failed.
-        ok: bool,
-    },
+    /// The host is done.
+    Done,
 }

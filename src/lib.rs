@@ -26,3 +26,6 @@ pub mod graph;
 pub mod plan;
 pub mod apply;
 pub mod fleet;
+pub mod schema;
+pub mod report;
+pub mod cli;

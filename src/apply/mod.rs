@@ -11,7 +11,7 @@ use crate::{
     },
     plan::{
         Planned, Verdict,
-        host::{Compile, PlanError, plan},
+        host::{Circumstances, Compile, PlanError, plan},
     },
     resource::{Disruption, Remark, state::Field},
 };
@@ -133,7 +133,7 @@ pub fn apply(
     planned: &Planned,
     (id, by): (RunId, String),
     compile: &Compile,
-    offline: bool,
+    circumstances: Circumstances,
     on: &mut dyn FnMut(Happened),
 ) -> ApplyResult {
     let run = planned.run(id, by);
@@ -154,7 +154,7 @@ pub fn apply(
         .zip(outcomes)
         .map(|(work, outcome)| ResourceOutcome { address: work.address.clone(), outcome })
         .collect();
-    let (left, remarks, unverified) = match plan(host, compile, offline, &mut |_| ()) {
+    let (left, remarks, unverified) = match plan(host, compile, circumstances, &mut |_| ()) {
         Ok(after) => (left(&after, &outcomes), pending(&after), None),
         Err(PlanError::Host(error)) => (vec![], vec![], Some(error.to_string())),
         Err(PlanError::Documents(_)) => {

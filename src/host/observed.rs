@@ -71,6 +71,18 @@ impl Observed {
         }
     }
 
+    /// Takes everything below a directory as not there.
+    pub fn forget(&mut self, directory: &str) {
+        for (read, answer) in &mut self.answers {
+            let is_below = |path: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+            match read {
+                Read::Path { path, .. } if is_below(path.as_str()) => *answer = Answer::Absent,
+                Read::Glob { pattern, .. } if is_below(pattern) => *answer = Answer::Paths(vec![]),
+                _ => {}
+            }
+        }
+    }
+
     fn place(&mut self, path: &AbsPath, new: &Answer) {
         for (read, answer) in &mut self.answers {
             match (read, answer) {

@@ -7,11 +7,25 @@ use crate::{
     event::Happened,
     facts::{self, Facts},
     graph::Graph,
-    host::{Host, HostError, observed::Observed, read::Read, state::Owed},
+    host::{
+        Host, HostError,
+        observed::Observed,
+        read::Read,
+        state::{Owed, STATE_DIR},
+    },
 };
 
 /// What a host's documents come to once its facts are known: pure, so the caller may do it wherever there is a core free.
 pub type Compile<'a> = dyn Fn(&Facts) -> Result<(Catalog, Graph), Diagnostics> + Sync + 'a;
+
+/// What is known of a host before it is asked, and what the person asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The host is a directory (`--root`): nothing runs there.
+    pub offline: bool,
+    /// What fell short is tried again before the next boot.
+    pub retry_short: bool,
+}
 
 /// Why a host could not be planned.
 #[derive(Debug)]
@@ -40,20 +54,24 @@ pub fn facts(host: &mut dyn Host) -> Result<(Facts, Observed), HostError> {
     Ok((facts, observed))
 }
 
-/// Plans a host. `offline` says that it is a directory (`--root`): then nothing runs there.
+/// Plans a host.
 ///
 /// # Errors
 /// [`PlanError`].
 pub fn plan(
     host: &mut dyn Host,
     compile: &Compile,
-    offline: bool,
+    circumstances: Circumstances,
     on: &mut dyn FnMut(Happened),
 ) -> Result<Planned, PlanError> {
     let (facts, mut observed) = facts(host)?;
     on(Happened::Facts);
     let (catalog, graph) = compile(&facts).map_err(PlanError::Documents)?;
+    let offline = circumstances.offline;
     observe::observe(host, &catalog, &facts, offline, &mut observed)?;
+    if circumstances.retry_short {
+        observed.forget(&format!("{STATE_DIR}/short"));
+    }
     let planned = build::build(&catalog, &graph, &facts, offline, observed);
     on(Happened::Planned);
     Ok(planned)

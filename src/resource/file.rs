@@ -8,12 +8,15 @@ use super::{
     owner::{self, Mode, Name},
     seen::parents_reads,
 };
-use crate::host::{
-    bytes::Digest,
-    matcher::Matcher,
-    op::{Check, Command, Op, Owner, Source, Step},
-    path::AbsPath,
-    read::{Answer, Read},
+use crate::{
+    config::FileParameter,
+    host::{
+        bytes::Digest,
+        matcher::Matcher,
+        op::{Check, Command, Op, Owner, Source, Step},
+        path::AbsPath,
+        read::{Answer, Read},
+    },
 };
 
 /// A file with content, mode and owner. Missing directories above it are made, with mode 0755 and owner root. Where a
@@ -87,6 +90,10 @@ file:
     vhost_net
   mode: \"0644\"
 ";
+    const FILE_PARAMETERS: &'static [FileParameter] = &[
+        FileParameter { parameter: "source", is_template: false },
+        FileParameter { parameter: "template", is_template: true },
+    ];
     type State = State;
 
     fn name(&self) -> String {

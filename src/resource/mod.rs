@@ -34,10 +34,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     address::Address,
-    config::{de, node::Node},
+    config::{FileParameter, de, node::Node},
     diag::{Diagnostic, Diagnostics},
     host::{op::Step, path::AbsPath, read::Read},
 };
+pub use registry::Registry;
 pub use seen::{Cannot, Seen};
 pub use state::{Comparison, Difference};
 
@@ -51,6 +52,9 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
 
     /// A failure of this kind refuses the whole host before anything is written.
     const PREFLIGHT: bool = false;
+
+    /// The parameters that name files beside the YAML file; the kind gets their contents as `content`.
+    const FILE_PARAMETERS: &'static [FileParameter] = &[];
 
     /// What is managed, in canonical form: equal states serialise to equal JSON.
     type State: Serialize;
@@ -344,13 +348,21 @@ pub struct Kind {
     pub example: &'static str,
     /// Makes the JSON Schema of the parameters; descriptions are the manual.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// See [`Resource::FILE_PARAMETERS`].
+    pub file_parameters: &'static [FileParameter],
     /// Makes a resource of parameters whose expressions are evaluated.
     pub parse: fn(&Node) -> Result<Box<dyn AnyResource>, Diagnostics>,
 }
 
 impl Kind {
     const fn of<R: Resource>() -> Self {
-        Self { name: R::KIND, example: R::EXAMPLE, schema: |generator| R::json_schema(generator), parse: parse::<R> }
+        Self {
+            name: R::KIND,
+            example: R::EXAMPLE,
+            schema: |generator| R::json_schema(generator),
+            file_parameters: R::FILE_PARAMETERS,
+            parse: parse::<R>,
+        }
     }
 
     /// Finds a kind by its name.

@@ -20,12 +20,6 @@ impl Kinds for Registry {
     }
 
     fn file_parameters(&self, kind: &str) -> &'static [FileParameter] {
-        match kind {
-            "file" => &[
-                FileParameter { parameter: "source", is_template: false },
-                FileParameter { parameter: "template", is_template: true },
-            ],
-            _ => &[],
-        }
+        Kind::find(kind).map_or(&[], |kind| kind.file_parameters)
     }
 }

@@ -1,0 +1,215 @@
+//! The command line. Its doc comments are the help.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Brings virtualization hosts (KVM, Xen) to a declared state.
+///
+/// Write what your hosts should be in hosts.yaml, read the exact diff with `plan`, and carry it out with `apply`.
+#[derive(Debug, Parser)]
+#[command(name = "vprov", version, max_term_width = 80)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub color: Colour,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what would change on every host, and change nothing.
+    Plan(Plan),
+    /// Show what would change, ask, and change exactly that.
+    Apply(Apply),
+    /// Check the files without contacting any host.
+    Validate(Validate),
+    /// Show what the hosts are: the `facts` of expressions.
+    Facts(Facts),
+    /// Show the manual of a kind, module or playbook; without a name, the list of all.
+    Explain(Explain),
+    /// Write the JSON Schemas of the files, for editors.
+    Schema(Schema),
+    /// The part that runs on a host; started by vprov itself.
+    #[command(hide = true)]
+    Executor {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Which documents are used.
+#[derive(Debug, Args)]
+pub struct Documents {
+    /// The inventory.
+    #[arg(value_name = "HOSTS.YAML", default_value = "hosts.yaml")]
+    pub hosts: PathBuf,
+    /// Set a variable for all hosts, over everything else; the value is YAML.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// A directory with `modules/` and `playbooks/`, looked up behind those beside HOSTS.YAML.
+    #[arg(long, value_name = "DIR")]
+    pub modules: Vec<PathBuf>,
+    /// Only these hosts: names, ranges, globs, groups; with `!` in front, not these.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
+    pub limit: Vec<String>,
+}
+
+/// How hosts are reached.
+#[derive(Debug, Args)]
+pub struct Reach {
+    /// How many hosts are worked on at once.
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub parallel: NonZeroUsize,
+    /// Take this directory for the one selected host: an image or a chroot, on this machine.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Ask for the password of sudo, once, for all hosts.
+    #[arg(long)]
+    pub ask_become_pass: bool,
+    /// Take the key of a host that is not known yet; one that changed is still refused.
+    #[arg(long)]
+    pub accept_new_host_keys: bool,
+    /// A directory with `vprov-aarch64` and the like, for hosts of another architecture.
+    #[arg(long, value_name = "DIR")]
+    pub executor_dir: Option<PathBuf>,
+}
+
+/// How things are shown.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Write JSON; its first key names the format.
+    #[arg(long)]
+    pub json: bool,
+    /// Show secrets.
+    #[arg(long)]
+    pub show_sensitive: bool,
+    /// Show every resource and every step.
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// `vprov plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The hosts.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// The output.
+    #[command(flatten)]
+    pub output: Output,
+    /// End with 2 where changes are pending.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Try again what fell short (huge pages) before the next boot.
+    #[arg(long)]
+    pub retry_short: bool,
+}
+
+/// `vprov apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The hosts.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// The output.
+    #[command(flatten)]
+    pub output: Output,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Allow what is refused otherwise.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub allow: Vec<Allow>,
+    /// Try again what fell short (huge pages) before the next boot.
+    #[arg(long)]
+    pub retry_short: bool,
+}
+
+/// What `--allow` allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Allow {
+    /// What guests feel: an unmounted image store, unmerged pages.
+    GuestVisible,
+}
+
+/// `vprov validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// Write JSON; its first key names the format.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vprov facts`.
+#[derive(Debug, Args)]
+pub struct Facts {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The hosts.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Write JSON; its first key names the format.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vprov explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A kind, module or playbook.
+    pub name: Option<String>,
+    /// A directory with `modules/` and `playbooks/` of your own.
+    #[arg(long, value_name = "DIR")]
+    pub modules: Vec<PathBuf>,
+}
+
+/// `vprov schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// One of them, on the standard output.
+    #[arg(value_enum, required_unless_present = "out")]
+    pub file: Option<SchemaFile>,
+    /// Write all of them into this directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub out: Option<PathBuf>,
+    /// A directory with `modules/` of your own, whose parameters are completed too.
+    #[arg(long, value_name = "DIR")]
+    pub modules: Vec<PathBuf>,
+}
+
+/// The files that have a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFile {
+    /// hosts.yaml.
+    Hosts,
+    /// A playbook.
+    Playbook,
+    /// A module.
+    Module,
+}

@@ -1,0 +1,57 @@
+//! `vprov plan`.
+
+use std::sync::Arc;
+
+use super::{
+    Terminal,
+    args::Plan,
+    exit::Exit,
+    session::{self, Session},
+};
+use crate::{
+    diag::SourceMap,
+    plan::{HostPlan, HostResult},
+    report,
+};
+
+/// Plans the selected hosts and shows what would change.
+pub fn run(args: &Plan, terminal: &Terminal) -> Result<Exit, String> {
+    let sources = Arc::new(SourceMap::new());
+    let (project, hosts) = match session::load(&args.documents, &sources) {
+        Ok((project, hosts, warnings)) => {
+            terminal.diagnose(&warnings, &sources);
+            (project, hosts)
+        }
+        Err(diagnostics) => {
+            terminal.diagnose(&diagnostics, &sources);
+            return Ok(Exit::Usage);
+        }
+    };
+    let session = Session::new(project, hosts, &args.reach)?;
+    let plans = session.plan(args.retry_short);
+    terminal.report(&if args.output.json {
+        report::json::plan(&plans, args.output.show_sensitive)
+    } else {
+        report::plan::plan(&plans, terminal.look(&args.output))
+    });
+    let pending = if args.detailed_exitcode { Exit::Pending } else { Exit::Clean };
+    Ok(plans.iter().map(|plan| exit_of(plan, pending)).fold(Exit::Clean, Exit::and))
+}
+
+/// Returns what the plan of one host means for the exit code.
+pub fn exit_of(plan: &HostPlan, pending: Exit) -> Exit {
+    match &plan.result {
+        HostResult::Unreachable { .. } => Exit::Unreachable,
+        HostResult::Failed { .. } => Exit::Failed,
+        HostResult::Planned(planned) => {
+            let counts = planned.counts();
+            if counts.failed + counts.blocked + counts.unknown > 0 {
+                Exit::Failed
+            } else if counts.changes > 0 {
+                pending
+            } else {
+                Exit::Clean
+            }
+        }
+    }
+}

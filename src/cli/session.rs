@@ -1,0 +1,225 @@
+//! What all commands share that contact hosts: the documents, the selected hosts, the way to reach them, and progress.
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    catalog::{self, Catalog},
+    cli::{
+        args::{Documents, Reach},
+        progress::Progress,
+        prompt,
+    },
+    config::{
+        LoadOptions, Project, embedded,
+        inventory::{Connection, HostSpec},
+    },
+    diag::{Diagnostics, SourceMap},
+    event::{Event, Happened},
+    facts::{self, Facts},
+    fleet,
+    graph::Graph,
+    host::{HostError, path::AbsPath},
+    plan::{
+        self, HostPlan, HostResult,
+        host::{Circumstances, PlanError, plan},
+    },
+    resource::Registry,
+    transport::{Connector, HostKeys, Mode, Options, Target, pipes::Pipes, privilege::Password, remote::RemoteHost},
+};
+
+/// The documents of one invocation, with the hosts that were selected and the way to reach them.
+pub struct Session {
+    project: Project,
+    /// The selected hosts in the order of the inventory.
+    pub hosts: Hosts,
+    connector: Connector,
+    parallel: NonZeroUsize,
+    root: Option<PathBuf>,
+    /// Set by the first interruption: nothing new begins.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Loads documents and selects hosts; warnings are returned beside.
+///
+/// # Errors
+/// Everything that is wrong with the documents or the selection.
+pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Result<(Project, Hosts, Diagnostics), Diagnostics> {
+    let options = LoadOptions {
+        set: documents.set.clone(),
+        facts: Some(facts::tree().to_value()),
+        ..library_options(&documents.modules)
+    };
+    let (project, warnings) = Project::load(&documents.hosts, &options, &Registry, sources)?;
+    let hosts = match documents.limit.as_slice() {
+        [] => project.hosts().to_vec(),
+        limit => project.select(&limit.join(","))?,
+    };
+    Ok((project, hosts, warnings))
+}
+
+/// Returns where modules and playbooks are looked up.
+pub fn library_options(modules: &[PathBuf]) -> LoadOptions {
+    LoadOptions { modules_dirs: modules.to_vec(), embedded: embedded::FILES, ..LoadOptions::default() }
+}
+
+/// The selected hosts in the order of the inventory.
+pub type Hosts = Vec<Arc<HostSpec>>;
+
+impl Session {
+    /// Makes a session; nothing is contacted.
+    ///
+    /// # Errors
+    /// What is wrong with the command line, in words.
+    pub fn new(project: Project, hosts: Hosts, reach: &Reach) -> Result<Self, String> {
+        if let (Some(root), n) = (&reach.root, hosts.len()) {
+            if n != 1 {
+                return Err(format!(
+                    "--root stands for exactly one host, and {n} are selected; choose one with --limit"
+                ));
+            }
+            if !root.is_dir() {
+                return Err(format!("--root: `{}` is no directory", root.display()));
+            }
+        }
+        let password = if reach.ask_become_pass { Some(Arc::new(Password::new(prompt::password()?))) } else { None };
+        let stop = Arc::new(AtomicBool::new(false));
+        let options = Options {
+            host_keys: if reach.accept_new_host_keys { HostKeys::AcceptNew } else { HostKeys::Strict },
+            executor_dir: reach.executor_dir.clone(),
+            password,
+            stop: Some(stop.clone()),
+            ..Options::default()
+        };
+        let connector = Connector::new(options);
+        Ok(Self { project, hosts, connector, parallel: reach.parallel, root: reach.root.clone(), stop })
+    }
+
+    /// Returns what is known of the hosts before they are asked.
+    #[must_use]
+    pub fn circumstances(&self, retry_short: bool) -> Circumstances {
+        Circumstances { offline: self.root.is_some(), retry_short }
+    }
+
+    /// Does something on each of some hosts in parallel, telling progress.
+    pub fn each<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        verb: &str,
+        name: impl Fn(&T) -> &str + Sync,
+        work: impl Fn(&T, &mut dyn FnMut(Happened)) -> R + Sync,
+    ) -> Vec<R> {
+        let progress = Progress::new(verb, items.len());
+        let results = fleet::each(items, self.parallel, |item| {
+            let host = name(item);
+            let mut on = |what| progress.tell(&Event { host: host.into(), what });
+            on(Happened::Connecting);
+            let result = work(item, &mut on);
+            on(Happened::Done);
+            result
+        });
+        progress.end();
+        results
+    }
+
+    /// Plans all selected hosts.
+    pub fn plan(&self, retry_short: bool) -> Vec<HostPlan> {
+        self.each(
+            &self.hosts,
+            "planned",
+            |spec| &spec.name,
+            |spec, on| HostPlan { host: spec.name.to_string(), result: self.plan_host(spec, retry_short, on) },
+        )
+    }
+
+    fn plan_host(&self, spec: &HostSpec, retry_short: bool, on: &mut dyn FnMut(Happened)) -> HostResult {
+        if self.stop.load(Ordering::Relaxed) {
+            return HostResult::Unreachable { error: "interrupted before it was contacted".into() };
+        }
+        let mut host = match self.connect(spec, Mode::Observe) {
+            Ok(host) => host,
+            Err(error) => return failed(error),
+        };
+        on(Happened::Connected);
+        let compile = |facts: &Facts| fleet::on_core(|| self.compile(spec, facts));
+        match plan(&mut host, &compile, self.circumstances(retry_short), on) {
+            Ok(mut planned) => {
+                planned.uploaded = host.pushed().map(Into::into);
+                HostResult::Planned(planned)
+            }
+            Err(PlanError::Host(error)) => failed(error),
+            Err(PlanError::Documents(diagnostics)) => {
+                HostResult::Failed { error: diagnostics.render(self.sources(), false).trim_end().into() }
+            }
+        }
+    }
+
+    /// Reads the facts of all selected hosts.
+    pub fn facts(&self) -> Vec<(String, Result<Facts, HostError>)> {
+        self.each(
+            &self.hosts,
+            "read",
+            |spec| &spec.name,
+            |spec, _| {
+                let read = self.connect(spec, Mode::Observe).and_then(|mut host| plan::host::facts(&mut host));
+                (spec.name.to_string(), read.map(|(facts, _)| facts))
+            },
+        )
+    }
+
+    /// Starts an executor on a host.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub fn connect(&self, spec: &HostSpec, mode: Mode) -> Result<RemoteHost<Pipes>, HostError> {
+        self.connector.connect(&self.target(spec)?, mode)
+    }
+
+    /// Makes the catalog and graph of a host from its documents and facts.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn compile(&self, spec: &HostSpec, facts: &Facts) -> Result<(Catalog, Graph), Diagnostics> {
+        let declared = self.project.expand(spec, &facts.to_value())?;
+        let catalog = catalog::build(declared)?;
+        let graph = Graph::build(&catalog)?;
+        Ok((catalog, graph))
+    }
+
+    /// Returns the files that were read.
+    #[must_use]
+    pub fn sources(&self) -> &SourceMap {
+        self.project.sources()
+    }
+
+    fn target(&self, spec: &HostSpec) -> Result<Target, HostError> {
+        let ssh = spec.ssh();
+        let executor = ssh.executor.as_deref().map(AbsPath::new).transpose();
+        Ok(Target {
+            name: spec.name.to_string(),
+            address: spec.address.as_deref().map(Into::into),
+            local: spec.connection() == Connection::Local,
+            user: ssh.user.clone(),
+            port: ssh.port,
+            identity_file: ssh.identity_file.clone().map(Into::into),
+            config_file: ssh.config_file.clone().map(Into::into),
+            proxy_jump: ssh.proxy_jump.clone(),
+            r#become: ssh.r#become,
+            executor: executor.map_err(|error| HostError::Refused(format!("ssh.executor: {error}")))?,
+            root: self.root.clone(),
+        })
+    }
+}
+
+fn failed(error: HostError) -> HostResult {
+    match error {
+        HostError::Unreachable(error) => HostResult::Unreachable { error },
+        error => HostResult::Failed { error: error.to_string() },
+    }
+}

@@ -1,0 +1,138 @@
+//! What came of an apply, as text.
+
+use super::{
+    plan::put_remarks,
+    text::{Look, Tone, count, shown},
+};
+use crate::{
+    apply::{ApplyResult, HostApplied, Ran},
+    host::run::{Moved, Outcome},
+};
+
+/// Writes what came of an apply: details of what did not go well, then a line for each host.
+#[must_use]
+pub fn applied(results: &[HostApplied], look: Look) -> String {
+    let mut out = String::new();
+    for result in results {
+        put_details(&mut out, look, result);
+    }
+    let width = results.iter().map(|result| result.host.chars().count()).max().unwrap_or(0);
+    for result in results {
+        let (word, tone, text) = recap(&result.result);
+        out.push_str(&format!("{:<width$}  ", shown(&result.host)));
+        look.put(&mut out, tone, &format!("{word:<11}"));
+        out.push_str(&format!(" {}\n", shown(&text)));
+    }
+    out
+}
+
+fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
+    match result {
+        ApplyResult::Nothing => ("unchanged", Tone::Faint, "as declared".into()),
+        ApplyResult::Stale { moved } => {
+            ("stale", Tone::Bad, format!("{} moved since the plan; untouched", count(moved.len(), "thing")))
+        }
+        ApplyResult::Locked { holder } => ("locked", Tone::Bad, format!("by {holder}; untouched")),
+        ApplyResult::Refused { error } => ("refused", Tone::Bad, first_line(error)),
+        ApplyResult::Unreachable { error } => ("unreachable", Tone::Bad, first_line(error)),
+        ApplyResult::Ran(ran) => {
+            let of = |wanted: fn(&Outcome) -> bool| ran.outcomes.iter().filter(|one| wanted(&one.outcome)).count();
+            let changed = of(|outcome| matches!(outcome, Outcome::Done { changed: true }));
+            let mut parts = vec![format!("{changed} changed")];
+            for (n, word) in [
+                (of(|outcome| matches!(outcome, Outcome::Done { changed: false })), "already done"),
+                (of(|outcome| matches!(outcome, Outcome::Short { .. })), "short"),
+                (of(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
+                (of(|outcome| matches!(outcome, Outcome::Blocked { .. })), "blocked"),
+                (of(|outcome| matches!(outcome, Outcome::NotStarted)), "not started"),
+                (ran.left.len(), "not as declared"),
+            ] {
+                if n > 0 {
+                    parts.push(format!("{n} {word}"));
+                }
+            }
+            parts.push(format!("run {}", ran.run));
+            let (word, tone) = if ran.is_clean() { ("done", Tone::Good) } else { ("failed", Tone::Bad) };
+            (word, tone, parts.join(", "))
+        }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().into()
+}
+
+fn put_details(out: &mut String, look: Look, result: &HostApplied) {
+    let mut details = String::new();
+    match &result.result {
+        ApplyResult::Ran(ran) => put_ran(&mut details, look, ran),
+        ApplyResult::Stale { moved } => {
+            for one in moved {
+                put_moved(&mut details, look, one);
+            }
+        }
+        ApplyResult::Refused { error } | ApplyResult::Unreachable { error } if error.lines().count() > 1 => {
+            for line in error.lines() {
+                details.push_str(&format!("      {}\n", shown(line)));
+            }
+        }
+        _ => {}
+    }
+    if !details.is_empty() {
+        look.put(out, Tone::Heading, &shown(&result.host));
+        out.push('\n');
+        out.push_str(&details);
+        out.push('\n');
+    }
+}
+
+fn put_ran(out: &mut String, look: Look, ran: &Ran) {
+    for one in &ran.outcomes {
+        let (word, text) = match &one.outcome {
+            Outcome::Done { .. } => continue,
+            Outcome::Short { wanted, found } => ("short", format!("wanted {wanted}, the kernel gave {found}")),
+            Outcome::Failed { action, error, .. } => ("failed", format!("{action}: {error}")),
+            Outcome::Blocked { by } => {
+                let by = ran.outcomes.get(*by).map_or_else(|| "an earlier one".into(), |one| one.address.to_string());
+                ("blocked", format!("because {by} failed"))
+            }
+            Outcome::NotStarted => ("not started", "the run ended before it".into()),
+        };
+        out.push_str("  ");
+        look.put(out, Tone::Bad, &format!("! {word:<8}"));
+        out.push_str(&format!(" {}\n", shown(&one.address.to_string())));
+        for line in text.lines() {
+            out.push_str(&format!("      {}\n", shown(line)));
+        }
+    }
+    for left in &ran.left {
+        out.push_str("  ");
+        look.put(out, Tone::Bad, "! differs ");
+        out.push_str(&format!(" {}\n", shown(&left.address.to_string())));
+        for field in &left.fields {
+            let text = format!("{} is {} again, not {}", field.name, field.before, field.after);
+            out.push_str(&format!("      {}\n", shown(&text)));
+        }
+        out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
+    }
+    for (address, remark) in &ran.remarks {
+        out.push_str(&format!("  = {}\n", shown(&address.to_string())));
+        put_remarks(out, look, std::slice::from_ref(remark));
+    }
+    if let Some(error) = &ran.unverified {
+        out.push_str("  ");
+        look.put(out, Tone::Bad, "! the result could not be read once more");
+        out.push_str(&format!("\n      {}\n", shown(error)));
+    }
+}
+
+fn put_moved(out: &mut String, look: Look, moved: &Moved) {
+    out.push_str("  ");
+    look.put(out, Tone::Bad, "! moved   ");
+    out.push_str(&format!(" {}\n", shown(&moved.address.to_string())));
+    let what = moved.expected.read.path().map_or_else(|| "what was read".into(), ToString::to_string);
+    let when = moved.mtime.map(|time| format!(", modified {}", super::json::utc(time))).unwrap_or_default();
+    let text =
+        format!("{what}: the plan saw {}, now there is {}{when}", moved.expected.matcher.describe(), moved.found);
+    out.push_str(&format!("      {}\n", shown(&text)));
+}

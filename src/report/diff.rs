@@ -1,0 +1,96 @@
+//! Unified diffs of files, made from what a plan writes.
+
+use similar::{ChangeTag, TextDiff};
+
+use super::text::{Look, Tone, count, shown};
+use crate::{host::bytes::Bytes, plan::FileChange};
+
+/// How many lines around a change are shown.
+const CONTEXT: usize = 3;
+
+/// Contents longer than this are counted instead of shown, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// Writes what changes in a file, each line behind `indent`.
+pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sensitive: bool) {
+    let (before, after) = (change.before.as_ref(), change.after.as_ref());
+    if before == after {
+        return;
+    }
+    let texts = (text(before), text(after));
+    let (Some(old), Some(new)) = texts else {
+        let size = |content: Option<&Bytes>| content.map_or(0, |content| content.0.len());
+        line(out, look, indent, Tone::Faint, &format!("{}: {} → {} bytes", change.path, size(before), size(after)));
+        return;
+    };
+    let diff = TextDiff::from_lines(old, new);
+    if sensitive && !look.show_sensitive {
+        let lines = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+        let (added, removed) = (count(lines(ChangeTag::Insert), "line"), lines(ChangeTag::Delete));
+        let text = format!("{}: {added} added, {removed} removed (sensitive, not shown)", change.path);
+        line(out, look, indent, Tone::Faint, &text);
+        return;
+    }
+    let name = |content: Option<&Bytes>| content.map_or("/dev/null", |_| change.path.as_str());
+    line(out, look, indent, Tone::Faint, &format!("--- {}", name(before)));
+    line(out, look, indent, Tone::Faint, &format!("+++ {}", name(after)));
+    for hunk in diff.unified_diff().context_radius(CONTEXT).iter_hunks() {
+        line(out, look, indent, Tone::Place, &hunk.header().to_string());
+        for part in hunk.iter_changes() {
+            let (sign, tone) = match part.tag() {
+                ChangeTag::Equal => (' ', Tone::Plain),
+                ChangeTag::Insert => ('+', Tone::Good),
+                ChangeTag::Delete => ('-', Tone::Bad),
+            };
+            line(out, look, indent, tone, &format!("{sign}{}", part.value().trim_end_matches('\n')));
+            if part.missing_newline() {
+                line(out, look, indent, Tone::Faint, "\\ No newline at end of file");
+            }
+        }
+    }
+}
+
+fn text(content: Option<&Bytes>) -> Option<&str> {
+    content.map_or(Some(""), |content| content.text().filter(|text| text.len() <= LARGEST && !text.contains('\0')))
+}
+
+fn line(out: &mut String, look: Look, indent: &str, tone: Tone, text: &str) {
+    out.push_str(indent);
+    look.put(out, tone, &shown(text));
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::path::AbsPath;
+
+    fn check(before: Option<&str>, after: Option<&str>, sensitive: bool, expected: &str) {
+        let change = FileChange {
+            path: AbsPath::known("/etc/a"),
+            before: before.map(Bytes::from),
+            after: after.map(Bytes::from),
+        };
+        let look = Look { colour: false, show_sensitive: false, verbose: false };
+        let mut out = String::new();
+        put(&mut out, look, "  ", &change, sensitive);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_diff_is_unified() {
+        check(
+            Some("a\nb"),
+            Some("a\nc\n"),
+            false,
+            "  --- /etc/a\n  +++ /etc/a\n  @@ -1,2 +1,2 @@\n   a\n  -b\n  \\ No newline at end of file\n  +c\n",
+        );
+        check(None, Some("x\n"), false, "  --- /dev/null\n  +++ /etc/a\n  @@ -0,0 +1 @@\n  +x\n");
+        check(Some("x\n"), Some("x\n"), false, "");
+    }
+
+    #[test]
+    fn a_secret_is_counted() {
+        check(Some("a\n"), Some("b\nc\n"), true, "  /etc/a: 2 lines added, 1 removed (sensitive, not shown)\n");
+    }
+}

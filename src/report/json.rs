@@ -1,0 +1,122 @@
+//! The same facts as the text, as JSON. The first key is `format`; additions keep its number.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    apply::HostApplied,
+    facts::Facts,
+    host::{bytes::Bytes, op::Op, run::RunId},
+    plan::{self, Change, HostPlan, HostResult, Verdict},
+};
+
+/// The format of the result of an apply.
+pub const APPLY_FORMAT: &str = "vprov.apply/1";
+/// The format of facts.
+pub const FACTS_FORMAT: &str = "vprov.facts/1";
+/// The format of what `validate` found.
+pub const VALIDATE_FORMAT: &str = "vprov.validate/1";
+
+#[derive(Serialize)]
+struct PlanDocument<'a> {
+    format: &'static str,
+    vprov: &'static str,
+    hosts: &'a [HostPlan],
+}
+
+/// Writes plans. Secrets are replaced unless they were asked for.
+#[must_use]
+pub fn plan(plans: &[HostPlan], show_sensitive: bool) -> String {
+    let redacted: Vec<HostPlan>;
+    let hosts = if show_sensitive {
+        plans
+    } else {
+        redacted = plans.iter().cloned().map(redact).collect();
+        &redacted
+    };
+    pretty(&PlanDocument { format: plan::FORMAT, vprov: env!("CARGO_PKG_VERSION"), hosts })
+}
+
+/// Writes the result of an apply.
+#[must_use]
+pub fn applied(results: &[HostApplied]) -> String {
+    pretty(&json!({ "format": APPLY_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": results }))
+}
+
+/// Writes facts, or why there are none, by host.
+#[must_use]
+pub fn facts(results: &[(String, Result<Facts, String>)]) -> String {
+    let hosts: Vec<Value> = results
+        .iter()
+        .map(|(host, result)| match result {
+            Ok(facts) => json!({ "host": host, "facts": facts }),
+            Err(error) => json!({ "host": host, "error": error }),
+        })
+        .collect();
+    pretty(&json!({ "format": FACTS_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": hosts }))
+}
+
+/// Writes any value that is plain data.
+#[must_use]
+pub fn pretty(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("reports are plain data with text keys");
+    text.push('\n');
+    text
+}
+
+/// Writes a time in seconds since 1970 as people read it, in UTC.
+#[must_use]
+pub fn utc(seconds: i64) -> String {
+    let Ok(seconds) = u64::try_from(seconds) else { return format!("{seconds} s since 1970") };
+    let id = RunId::new(seconds, 0);
+    let text = id.as_str();
+    format!("{}-{}-{} {}:{}:{} UTC", &text[..4], &text[4..6], &text[6..8], &text[9..11], &text[11..13], &text[13..15])
+}
+
+fn redact(mut plan: HostPlan) -> HostPlan {
+    if let HostResult::Planned(planned) = &mut plan.result {
+        for resource in planned.resources.iter_mut().filter(|resource| resource.sensitive) {
+            if let Verdict::Change(change) = &mut resource.verdict {
+                redact_change(change);
+            }
+        }
+    }
+    plan
+}
+
+fn redact_change(change: &mut Change) {
+    let hide = |value: &mut Value| {
+        if !value.is_null() {
+            *value = "(sensitive)".into();
+        }
+    };
+    for field in &mut change.fields {
+        hide(&mut field.before);
+        hide(&mut field.after);
+    }
+    let hidden = || Bytes::from("(sensitive)");
+    for file in &mut change.files {
+        file.before = file.before.take().map(|_| hidden());
+        file.after = file.after.take().map(|_| hidden());
+    }
+    for step in &mut change.steps {
+        match &mut step.op {
+            Op::Write { content, .. } | Op::Stage { source: crate::host::op::Source::Content(content), .. } => {
+                *content = hidden();
+            }
+            Op::Poke { value, .. } => *value = "(sensitive)".into(),
+            _ => {}
+        }
+        // A matcher over bytes would tell the content as well as the content itself.
+        step.guards.retain(|guard| !matches!(guard.matcher, crate::host::matcher::Matcher::Bytes(_)));
+        step.after.retain(|after| !matches!(after.matcher, crate::host::matcher::Matcher::Bytes(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_are_written_for_people() {
+        assert_eq!(super::utc(951_782_400), "2000-02-29 00:00:00 UTC");
+    }
+}

@@ -1,0 +1,9 @@
+//! What people and programs are shown. The only module that words plans and results; it knows no kind.
+
+pub mod text;
+pub mod diff;
+pub mod plan;
+pub mod applied;
+pub mod facts;
+pub mod json;
+pub mod manual;
