@@ -27,6 +27,12 @@ const FUEL: u64 = 200_000;
 /// The greatest length of a text that a template gives, in bytes.
 const MAX_TEXT: usize = 4 << 20;
 
+/// The greatest length of one expression in bytes: its nesting, and with it the stack, is bounded by it.
+const MAX_EXPRESSION: usize = 4096;
+
+/// The greatest length of a line of a template in bytes: minijinja counts columns in 16 bits.
+const MAX_LINE: usize = 60_000;
+
 /// The depth to which values of expressions are taken over.
 const MAX_DEPTH: usize = 32;
 
@@ -300,6 +306,9 @@ impl Expr {
     /// # Errors
     /// What does not parse.
     pub fn compile(text: &str, span: Span, sources: &SourceMap) -> Result<Self, Diagnostic> {
+        if text.len() > MAX_EXPRESSION {
+            return Err(too_long(span));
+        }
         let expression = ENVIRONMENT
             .compile_expression_owned(text.to_owned())
             .map_err(|error| explain(&error, span, sources, "expression"))?;
@@ -346,6 +355,12 @@ impl Expr {
 
 impl Text {
     fn compile(text: &str, span: Span, sources: &SourceMap) -> Result<Self, Diagnostic> {
+        if longest(text) > MAX_EXPRESSION {
+            return Err(too_long(span));
+        }
+        if text.lines().any(|line| line.len() > MAX_LINE) {
+            return Err(Diagnostic::error(format!("a line of the template is longer than {MAX_LINE} bytes")).at(span));
+        }
         let mut environment = ENVIRONMENT.clone();
         environment
             .add_template_owned("t", text.to_owned())
@@ -408,6 +423,24 @@ fn single(text: &str) -> Option<&str> {
         }
     }
     (quote.is_none() && depth == 0).then(|| inner.trim_start_matches(['-', '+']).trim_end_matches('-').trim())
+}
+
+fn too_long(span: Span) -> Diagnostic {
+    Diagnostic::error(format!("the expression is longer than {MAX_EXPRESSION} bytes")).at(span)
+}
+
+/// Returns the length of the longest expression in a template, or a greater number.
+fn longest(text: &str) -> usize {
+    let opens = text.match_indices("{{").chain(text.match_indices("{%")).map(|(at, _)| at);
+    let mut opens: Vec<usize> = opens.collect();
+    opens.sort_unstable();
+    let ends = opens.iter().skip(1).copied().chain([text.len()]);
+    let lengths = opens.iter().zip(ends).map(|(&open, end)| {
+        let part = text[open..end].as_bytes();
+        // Without its end it does not parse, but that is found by parsing.
+        part.windows(2).rposition(|pair| matches!(pair, b"}}" | b"%}")).map_or(part.len(), |at| at + 2)
+    });
+    lengths.max().unwrap_or(0)
 }
 
 fn refs(found: impl IntoIterator<Item = String>) -> Refs {
@@ -700,6 +733,16 @@ mod tests {
             let text = format!("{{{{ {} }}}}", open.repeat(20_000));
             let node = Node::new(Value::Str(text.clone()), Span::new(map.add("t", &*text), 0..text.len()));
             assert!(Template::compile(&node, &map).is_err(), "{open}");
+        }
+        let map = SourceMap::new();
+        let text = format!("{}{{{{ n + }}}}", "\n".repeat(70_000));
+        let node = Node::new(Value::Str(text.clone()), Span::new(map.add("t", &*text), 0..text.len()));
+        assert!(Template::compile(&node, &map).is_err());
+        for open in ["{% if 1 %}", "{% for a in b %}", "{% raw %}", "{{ 1 }}x", "{# "] {
+            let map = SourceMap::new();
+            let text = open.repeat(5_000);
+            let node = Node::new(Value::Str(text.clone()), Span::new(map.add("t", &*text), 0..text.len()));
+            assert_eq!(Template::compile(&node, &map).is_ok(), open.ends_with('x'), "{open}");
         }
     }
 
