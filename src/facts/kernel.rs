@@ -1,12 +1,18 @@
 //! The kernel, how the host booted, and what it can virtualize with.
 
 use super::{
-    Boot, Kernel, Virt,
+    Boot, Kernel, Os, Virt,
     answers::{Answers, exists, file},
 };
 use crate::{
     host::{matcher::choice, read::Read},
-    os::kernel::KernelVersion,
+    os::{
+        boot::{
+            driver::BootLoader,
+            evidence::{self, System},
+        },
+        kernel::KernelVersion,
+    },
 };
 
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -35,7 +41,7 @@ const INTERPRETERS: [(&str, &str); 7] = [
 pub fn reads() -> Vec<Read> {
     let files = [RELEASE, ARCH, CMDLINE, BOOT_ID, STAT, LOCKDOWN, HYPERVISOR, FEATURES, CAPABILITIES].map(file);
     let marks = [EFI, FIRMWARE, KVM].into_iter().chain(INTERPRETERS.iter().map(|(path, _)| *path)).map(exists);
-    files.into_iter().chain(marks).collect()
+    files.into_iter().chain(marks).chain(evidence::reads()).collect()
 }
 
 /// Returns the kernel.
@@ -47,8 +53,13 @@ pub fn kernel(answers: Answers) -> Kernel {
     Kernel { release, version, arch: if told.is_empty() { by_abi.unwrap_or_default() } else { told } }
 }
 
-/// Returns how the host boots and booted.
-pub fn boot(answers: Answers) -> Boot {
+/// Returns how the host boots and booted; `transactional` tells whether the root is read-only and updated as a whole.
+pub fn boot(answers: Answers, os: &Os, kernel: &Kernel, transactional: bool) -> Boot {
+    let system = System { os_id: &os.id, os_like: &os.id_like, arch: &kernel.arch, transactional };
+    let loader = match evidence::collect(answers.0, system) {
+        Ok(evidence) => BootLoader::detect(&evidence).name(),
+        Err(_) => "unknown",
+    };
     let time = answers.text(STAT).and_then(|text| text.lines().find_map(|line| line.strip_prefix("btime ")));
     let firmware = match (answers.exists(FIRMWARE), answers.exists(EFI)) {
         (_, true) => "efi",
@@ -56,7 +67,7 @@ pub fn boot(answers: Answers) -> Boot {
         (false, false) => "",
     };
     Boot {
-        loader: "none".into(),
+        loader: loader.into(),
         firmware: firmware.into(),
         cmdline: answers.value(CMDLINE),
         id: answers.value(BOOT_ID),

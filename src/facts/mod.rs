@@ -96,7 +96,8 @@ pub struct Kernel {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
-    /// The boot loader's driver: `grub-d`, `suse-grub2`, `rhel-bls`, `suse-bls`, `systemd-boot`, `ostree`, `grub-legacy`, `zipl`, `none`.
+    /// The boot loader: `grub-d` (Debian, Ubuntu), `suse-grub2`, `suse-transactional`, `suse-bls`, `rhel-bls`, `grub`, `systemd-boot`,
+    /// `ostree`, `grub-legacy`, `zipl`, `ambiguous`, `none`; `unknown` where a file that decides may not be read.
     pub loader: String,
     /// `efi` or `bios`; empty below `--root`.
     pub firmware: String,
@@ -222,11 +223,13 @@ pub fn decode(observed: &Observed) -> Result<Facts, FactsError> {
     let answers = Answers(observed);
     let virt = kernel::virt(answers);
     let memory = memory::memory(answers, virt.dom0);
+    let (distribution, kernel) = (os::distribution(answers), kernel::kernel(answers));
+    let (read_only_root, transactional) = (os::read_only_root(answers), os::transactional(answers));
     Ok(Facts {
         hostname: os::hostname(answers),
-        os: os::distribution(answers),
-        kernel: kernel::kernel(answers),
-        boot: kernel::boot(answers),
+        boot: kernel::boot(answers, &distribution, &kernel, read_only_root && transactional),
+        os: distribution,
+        kernel,
         init: os::init(answers),
         container: os::container(answers),
         numa: memory::numa(answers, memory.total),
@@ -239,8 +242,8 @@ pub fn decode(observed: &Observed) -> Result<Facts, FactsError> {
         disks: disks::disks(answers),
         swap: memory::swap(answers),
         lockdown: kernel::lockdown(answers),
-        read_only_root: os::read_only_root(answers),
-        transactional: os::transactional(answers),
+        read_only_root,
+        transactional,
         tuned_profile: os::tuned_profile(answers),
         uid: os::uid(answers),
     })
@@ -325,6 +328,7 @@ mod tests {
         check("/boot/cmdline", json!("BOOT_IMAGE=/boot/vmlinuz-6.4.0 root=/dev/sda2 quiet"));
         check("/boot/time", json!(1_795_480_000));
         check("/boot/firmware", json!("efi"));
+        check("/boot/loader", json!("suse-grub2"));
         check("/init", json!("systemd"));
         check("/container", json!(""));
         check("/virt", json!({"kvm": true, "xen": false, "dom0": false}));

@@ -8,33 +8,22 @@ use serde::{Deserialize, Serialize};
 use super::{Cannot, Claim, Handle, Links, Problem, Remark, Resource, Seen, seen::parents_reads};
 use crate::{
     host::{
-        bytes::Bytes,
         matcher::{Expectation, Lines, Matcher},
         op::{Check, Command, Op, Owner, Source, Step, UnderRoot},
         path::AbsPath,
         probe::Probe,
-        read::{Answer, Output, Read, Want},
+        read::{Answer, Read},
     },
     os::{
         boot::{
             cmdline::{self, Absent, Advice, CommandLine, Group, HugePageBlock, Request, Target, Token},
             driver::{self, BootEdit, DEFAULT_GRUB, Evidence, GRUB_D, Wanted},
+            evidence::{self, GRUB_CFG, System, Unread, drop_ins},
             grub_cfg::{Choice, GrubCfg, GrubEnv},
         },
-        setting::{self, Format},
         xen,
     },
 };
-
-const MKCONFIG: [&str; 2] = ["/usr/sbin/grub2-mkconfig", "/usr/sbin/grub-mkconfig"];
-const GRUB_CFG: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
-const MENU_LST: &str = "/boot/grub/menu.lst";
-const BOOTLOADER: &str = "/etc/sysconfig/bootloader";
-const BLS_ENTRIES: &str = "/boot/loader/entries/*.conf";
-const KERNEL_CMDLINE: &str = "/etc/kernel/cmdline";
-const OSTREE: &str = "/run/ostree-booted";
-/// The variable in which the boot loader names itself (systemd, Boot Loader Interface).
-const LOADER_INFO: &str = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Memory that huge pages leave to the host unless a person says otherwise, in bytes.
 const RESERVE: u64 = 1 << 30;
@@ -176,15 +165,10 @@ impl Resource for KernelCmdline {
     }
 
     fn reads(&self, seen: &Seen) -> Vec<Read> {
-        let contents = MKCONFIG.iter().chain(&GRUB_CFG).chain(&[BOOTLOADER, LOADER_INFO, DEFAULT_GRUB]);
-        let mut reads: Vec<Read> = contents.map(|path| Read::content(AbsPath::known(path))).collect();
+        let mut reads = evidence::reads();
+        reads.extend(GRUB_CFG.iter().map(|path| Read::content(AbsPath::known(path))));
         reads.extend(GRUB_CFG.iter().chain(&[DEFAULT_GRUB]).map(|path| Read::entry(AbsPath::known(path))));
-        let marks = [MENU_LST, KERNEL_CMDLINE, OSTREE].map(|path| Read::exists(AbsPath::known(path)));
-        reads.extend(marks);
         reads.extend(GRUB_CFG.iter().map(|path| environment(path)));
-        reads.push(Read::Glob { pattern: BLS_ENTRIES.into(), want: Want::Meta });
-        reads.push(drop_ins());
-        reads.push(Read::Probe(Probe::once(["bootctl", "is-installed"])));
         if seen.facts.virt.dom0 && !seen.offline {
             reads.push(xl());
         }
@@ -330,7 +314,7 @@ impl KernelCmdline {
 
     fn boot(&self, seen: &Seen) -> Result<Boot, Cannot> {
         let (wanted, advice) = self.wanted()?;
-        let evidence = evidence(seen)?;
+        let evidence = collect(seen)?;
         let edit = driver::plan(&evidence, &wanted).map_err(|error| Cannot::Refused(error.to_string()))?;
         for file in &edit.files {
             // What is written is what stands there, not what a link leads to.
@@ -461,10 +445,6 @@ fn mebibytes(bytes: u64) -> String {
     }
 }
 
-fn drop_ins() -> Read {
-    Read::glob(format!("{GRUB_D}/*.cfg"))
-}
-
 fn drop_in() -> AbsPath {
     AbsPath::known(&format!("{GRUB_D}/{}", crate::os::boot::DROP_IN))
 }
@@ -521,74 +501,17 @@ fn chosen(boot: &Boot) -> (Option<Chosen>, Option<Remark>) {
 }
 
 /// Collects what tells the boot loader.
-fn evidence(seen: &Seen) -> Result<Evidence, Cannot> {
-    let exists = |path: &str| seen.get(&Read::exists(AbsPath::known(path))).meta().is_some();
-    let mut grub_d = vec![];
-    match seen.get(&drop_ins()) {
-        Answer::Paths(paths) => {
-            for (path, answer) in paths {
-                match answer {
-                    Answer::File { content: Some(content), .. } => {
-                        grub_d.push((path.file_name().to_owned(), content.clone()));
-                    }
-                    Answer::Denied => return Err(Cannot::Unknown(format!("{path} may not be read by this user"))),
-                    _ => {}
-                }
-            }
-        }
-        Answer::Denied => return Err(Cannot::Unknown(format!("{GRUB_D} may not be read by this user"))),
-        _ => {}
-    }
-    let grub_cfg: Vec<AbsPath> = GRUB_CFG
-        .iter()
-        .map(|path| AbsPath::known(path))
-        .filter(|path| match seen.get(&Read::entry(path.clone())) {
-            Answer::File { .. } => true,
-            // A link to the other name is no second file, and what may not be read is there.
-            Answer::Link { target, .. } => !target.ends_with("grub.cfg"),
-            Answer::Denied => true,
-            _ => false,
-        })
-        .collect();
-    let loader_type = seen.text(&AbsPath::known(BOOTLOADER))?;
-    let loader_type =
-        loader_type.and_then(|text| setting::get(Format::Shell, text.as_bytes(), "LOADER_TYPE").ok().flatten());
-    let mkconfig = MKCONFIG.iter().find_map(|path| {
-        let path = AbsPath::known(path);
-        let content = seen.get(&Read::content(path.clone())).content().cloned();
-        content.map(|content| (path, content))
-    });
-    let bls = seen.get(&Read::Glob { pattern: BLS_ENTRIES.into(), want: Want::Meta });
-    let installed = seen.get(&Read::Probe(Probe::once(["bootctl", "is-installed"])));
-    Ok(Evidence {
-        os_id: seen.facts.os.id.clone(),
-        os_like: seen.facts.os.id_like.clone(),
-        arch: seen.facts.kernel.arch.clone(),
-        default_grub: seen.content(&AbsPath::known(DEFAULT_GRUB))?.cloned(),
-        grub_d,
-        mkconfig,
-        grub_cfg,
-        menu_lst: exists(MENU_LST),
-        loader_type: loader_type.and_then(|found| found.value).map(|value| value.to_string()),
-        bls_entries: matches!(bls, Answer::Paths(paths) if !paths.is_empty()),
-        kernel_cmdline: exists(KERNEL_CMDLINE),
-        loader_info: seen.get(&Read::content(AbsPath::known(LOADER_INFO))).content().map(efi_text),
-        systemd_boot: matches!(installed, Answer::Output(Output { status: 0, .. })),
-        ostree: exists(OSTREE),
+fn collect(seen: &Seen) -> Result<Evidence, Cannot> {
+    let system = System {
+        os_id: &seen.facts.os.id,
+        os_like: &seen.facts.os.id_like,
+        arch: &seen.facts.kernel.arch,
         transactional: seen.facts.transactional && seen.facts.read_only_root,
+    };
+    evidence::collect(seen.observed, system).map_err(|error| match error {
+        Unread::Denied(_) => Cannot::Unknown(error.to_string()),
+        Unread::Strange(..) => Cannot::Refused(error.to_string()),
     })
-}
-
-/// Reads the text of an EFI variable: four bytes of attributes, then UTF-16.
-fn efi_text(content: &Bytes) -> String {
-    let units: Vec<u16> = content
-        .0
-        .get(4..)
-        .unwrap_or_default()
-        .chunks_exact(2)
-        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-        .collect();
-    String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned()
 }
 
 /// Returns the steps that generate the menu, judge it and install it.
@@ -867,13 +790,5 @@ mod tests {
         );
         let (_, done) = plan_of(comparison).unwrap();
         assert_eq!(done, ["write /etc/default/grub.d/99-vprov.cfg"]);
-    }
-
-    #[test]
-    fn the_boot_loader_names_itself_in_utf_16() {
-        let bytes: Vec<u8> =
-            [7, 0, 0, 0].into_iter().chain("GRUB 2.12\0".encode_utf16().flat_map(u16::to_le_bytes)).collect();
-        assert_eq!(efi_text(&Bytes(bytes)), "GRUB 2.12");
-        assert_eq!(efi_text(&Bytes(vec![1])), "");
     }
 }

@@ -154,6 +154,25 @@ impl BootLoader {
         }
     }
 
+    /// Returns the name by which facts know the loader.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GrubD => "grub-d",
+            Self::SuseGrub2 => "suse-grub2",
+            Self::GrubOther => "grub",
+            Self::RhelBls => "rhel-bls",
+            Self::SuseBls => "suse-bls",
+            Self::SuseTransactional => "suse-transactional",
+            Self::SystemdBoot => "systemd-boot",
+            Self::Ostree => "ostree",
+            Self::GrubLegacy => "grub-legacy",
+            Self::Zipl => "zipl",
+            Self::Ambiguous => "ambiguous",
+            Self::None => "none",
+        }
+    }
+
     /// Returns why vprov does not change this loader's command lines, and what a person can do; `None` if it does.
     #[must_use]
     pub fn unsupported(self) -> Option<&'static str> {

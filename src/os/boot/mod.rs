@@ -7,6 +7,7 @@ pub mod grub_cfg;
 
 mod debian;
 pub mod driver;
+pub mod evidence;
 mod suse;
 
 pub use debian::DROP_IN;
