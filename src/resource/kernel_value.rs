@@ -85,10 +85,11 @@ impl KernelValue {
             return None;
         }
         let record: Short = serde_json::from_slice(&seen.get(&Short::read(&self.path)).content()?.0).ok()?;
-        let same =
-            record.path == self.path && record.wanted == self.value.0.trim() && record.boot == seen.facts.boot.id;
+        let wanted = self.value.0.trim();
         let now = self.live().current(seen).ok().flatten()?;
-        (same && now != self.value.0.trim()).then_some(now)
+        // After a rollback, or once somebody wrote another value, it is worth trying again.
+        let same = record.path == self.path && record.wanted == wanted && record.found == now;
+        (same && record.boot == seen.facts.boot.id && now != wanted).then_some(now)
     }
 }
 
@@ -253,6 +254,7 @@ mod tests {
         record("this boot", "512").check(&entry, &["converged", &format!("short: {PAGES} 512 / 100")]);
         record("this boot", "400").check(&entry, &["update", &write]);
         record("last boot", "512").check(&entry, &["update", &write]);
+        record("this boot", "512").file(PAGES, "50\n").check(&entry, &["update", &write]);
         let surplus = "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages";
         World::of(&[(PAGES, "600\n"), (surplus, "88\n")]).check(&entry, &["converged"]);
     }

@@ -280,6 +280,10 @@ impl Session<'_> {
                 return Err(StepError::Check(format!("it shows {found} afterwards, not {wanted}")));
             }
             self.settle(step)?;
+            if let Op::Poke { path, value, form } = &step.op {
+                let found = self::value(self.tree, path, *form).unwrap_or_default();
+                journal::remember_short(self.tree, path, value, found)?;
+            }
             return Ok(Ended::Short { wanted, found });
         }
         self.settle(step)?;

@@ -27,7 +27,7 @@ use crate::{
         path::AbsPath,
         read::Read,
         run::RunId,
-        state::{Owed, STATE_DIR},
+        state::{Owed, STATE_DIR, Short},
     },
 };
 
@@ -305,6 +305,20 @@ pub fn owe(tree: &Tree, activation: &str, run: &RunId) -> Result<bool, TreeError
     let owed = Owed { activation: activation.into(), run: run.clone() };
     put(tree, &path, &json(&owed))?;
     Ok(true)
+}
+
+/// Remembers for this boot that a value fell short of what was written.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn remember_short(tree: &Tree, value: &AbsPath, wanted: &str, found: String) -> Result<(), TreeError> {
+    let path = Short::place(value);
+    if let Some(directory) = path.parent() {
+        ensure(tree, &directory)?;
+    }
+    let boot = answer(tree, &Read::content(AbsPath::known("/proc/sys/kernel/random/boot_id")));
+    let boot = boot.text().unwrap_or_default().trim().to_owned();
+    put(tree, &path, &json(&Short { path: value.clone(), wanted: wanted.into(), found, boot }))
 }
 
 /// Forgets that an activation is due.

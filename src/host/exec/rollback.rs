@@ -45,13 +45,23 @@ fn take_back(tree: &Tree, run: &RunId) -> Result<RolledBack, HostError> {
     if past.is_taken_back(tree) {
         return Err(HostError::Refused(format!("the run `{run}` was taken back already")));
     }
-    let mut back = Back { tree, past: &past, own: &own, by: &by, run, journal: None, told: RolledBack::default() };
+    let mut back = Back {
+        tree,
+        past: &past,
+        own: &own,
+        by: &by,
+        run,
+        journal: None,
+        refused: vec![],
+        told: RolledBack::default(),
+    };
     let intents: Vec<&PastIntent> = past.intents.iter().rev().collect();
     let inverses: Vec<(&PastIntent, &Inverse)> =
         intents.iter().flat_map(|intent| intent.inverses.iter().rev().map(|inverse| (*intent, inverse))).collect();
     for (intent, inverse) in &inverses {
         back.files(intent, inverse);
     }
+    back.forgive();
     for (intent, inverse) in &inverses {
         back.programs(intent, inverse);
     }
@@ -88,6 +98,8 @@ struct Back<'a> {
     by: &'a str,
     run: &'a RunId,
     journal: Option<Journal>,
+    /// Values that the kernel did not take, by what was told of them.
+    refused: Vec<(String, AbsPath, Form, String)>,
     told: RolledBack,
 }
 
@@ -182,12 +194,27 @@ impl Back<'_> {
         if found.as_deref() == Some(old) {
             return;
         }
+        let told = self.told.left.len();
         self.journaled(
             intent,
             format!("write `{old}` to {path}"),
             |_, _| Ok(vec![Inverse::Value { path: path.clone(), form, old: found }]),
             |tree| Ok(write::poke(tree, path, old)?),
         );
+        if let Some(words) = self.told.left.get(told) {
+            self.refused.push((words.clone(), path.clone(), form, old.into()));
+        }
+    }
+
+    /// Takes back what was told of values that the kernel refused, where they have come back meanwhile: the kernel sets one of
+    /// two coupled values (`vm.dirty_bytes`, `vm.dirty_ratio`) to 0 when the other is written, and takes no 0 for it.
+    fn forgive(&mut self) {
+        for (words, path, form, old) in std::mem::take(&mut self.refused) {
+            if value(self.tree, &path, form).as_deref() == Some(old.as_str()) {
+                self.told.left.retain(|left| *left != words);
+                self.told.undone.push(format!("{path} is `{old}` again"));
+            }
+        }
     }
 
     fn programs(&mut self, intent: &PastIntent, inverse: &Inverse) {

@@ -25,7 +25,7 @@ use crate::{
         probe::Probe,
         read::{Answer, Read, Want},
         run::{Applied, Outcome, Run, RunId, StepEvent, Work},
-        state::Owed,
+        state::{Owed, Short},
     },
 };
 
@@ -399,6 +399,9 @@ fn what_the_kernel_gives_less_of_falls_short() {
     step.may_fall_short = true;
     let short = Outcome::Short { wanted: "at least 100".into(), found: "`35`".into() };
     assert_eq!(outcomes(&mut host(root.path()), &run_of(1, vec![vec![step.clone()]])), [short]);
+    let record = fs::read(root.path().join(&Short::place(&path("/proc/sys/vm/swappiness")).as_str()[1..])).unwrap();
+    let record: Short = serde_json::from_slice(&record).unwrap();
+    assert_eq!((record.wanted.as_str(), record.found.as_str()), ("35", "35"));
     step.may_fall_short = false;
     match &outcomes(&mut host(root.path()), &run_of(2, vec![vec![step]]))[..] {
         [Outcome::Failed { error, .. }] => assert_eq!(error, "it shows `35` afterwards, not at least 100"),
