@@ -7,7 +7,19 @@ macro_rules! files {
     };
 }
 
-files! {}
+files! {
+    "modules/aio_max_nr.yaml",
+    "modules/hugepages.yaml",
+    "modules/io_scheduler.yaml",
+    "modules/ksm.yaml",
+    "modules/nfs_mount.yaml",
+    "modules/swappiness.yaml",
+    "modules/transparent_hugepages.yaml",
+    "modules/xen_dom0.yaml",
+    "playbooks/guest.yaml",
+    "playbooks/kvm-host.yaml",
+    "playbooks/xen-host.yaml",
+}
 
 #[cfg(test)]
 mod tests {

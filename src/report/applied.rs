@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     apply::{ApplyResult, HostApplied, Ran},
-    config::fold,
     host::run::{Moved, Outcome},
 };
 
@@ -14,17 +13,8 @@ use crate::{
 #[must_use]
 pub fn applied(results: &[HostApplied], look: Look) -> String {
     let mut out = String::new();
-    let mut groups: Vec<(String, Vec<&str>)> = vec![];
     for result in results {
-        let details = details(look, result);
-        match groups.iter_mut().find(|(text, _)| *text == details) {
-            Some((_, hosts)) => hosts.push(&result.host),
-            None => groups.push((details, vec![&result.host])),
-        }
-    }
-    for (details, hosts) in groups.iter().filter(|(details, _)| !details.is_empty()) {
-        look.put(&mut out, Tone::Heading, &shown(&fold::fold(hosts.iter().copied()).join(",")));
-        out.push_str(&format!("\n{details}\n"));
+        put_details(&mut out, look, result);
     }
     let width = results.iter().map(|result| result.host.chars().count()).max().unwrap_or(0);
     for result in results {
@@ -72,8 +62,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().into()
 }
 
-/// Returns what is told of a host beside its line; hosts of which the same is told are shown as one.
-fn details(look: Look, result: &HostApplied) -> String {
+fn put_details(out: &mut String, look: Look, result: &HostApplied) {
     let mut details = String::new();
     match &result.result {
         ApplyResult::Ran(ran) => put_ran(&mut details, look, ran),
@@ -89,7 +78,12 @@ fn details(look: Look, result: &HostApplied) -> String {
         }
         _ => {}
     }
-    details
+    if !details.is_empty() {
+        look.put(out, Tone::Heading, &shown(&result.host));
+        out.push('\n');
+        out.push_str(&details);
+        out.push('\n');
+    }
 }
 
 fn put_ran(out: &mut String, look: Look, ran: &Ran) {

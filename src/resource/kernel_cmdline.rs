@@ -28,6 +28,9 @@ use crate::{
 /// Memory that huge pages leave to the host unless a person says otherwise, in bytes.
 const RESERVE: u64 = 1 << 30;
 
+/// What no name makes vprov give away, in bytes: less than this does not boot.
+const LEAST: u64 = 512 << 20;
+
 /// What the next boot gives to the Linux kernel or to Xen as parameters.
 ///
 /// Only the parameters that are named change; all others keep their bytes and their order. All `kernel_cmdline` of a host
@@ -356,8 +359,12 @@ impl KernelCmdline {
         };
         let by_name = self.all().filter_map(|one| parse_size(one.reserve.as_deref()?)).max();
         let reserve = |memory: u64| by_name.unwrap_or((memory / 10).max(RESERVE));
-        let total = facts.memory.total;
-        if asked.saturating_add(reserve(total)) > total {
+        // A reserve that a person names is meant to be a part of the memory that is built in, of which the kernel keeps some.
+        let total = match by_name {
+            Some(_) if !facts.virt.dom0 => facts.memory.total.max(facts.memory.installed_gib << 30),
+            _ => facts.memory.total,
+        };
+        if asked.saturating_add(reserve(total)) > total || asked.saturating_add(LEAST) > facts.memory.total {
             return refused(format!(
                 "huge pages of {} leave less than {} of the host's {} to the host, which might not boot; ask for fewer, or say \
                  `reserve`",
