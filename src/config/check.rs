@@ -20,7 +20,15 @@ pub(super) fn check(project: &Project, kinds: &dyn Kinds, facts: Option<&Json>) 
     let mut names: Vec<&str> = kinds.names();
     let kind_names: HashSet<&str> = names.iter().copied().collect();
     names.extend(project.library.names(Class::Module));
-    let mut checker = Checker { project, kinds, kind_names, names, facts, diagnostics: Diagnostics::new() };
+    let mut checker = Checker {
+        project,
+        kinds,
+        kind_names,
+        names,
+        facts,
+        has_unknown_playbook: false,
+        diagnostics: Diagnostics::new(),
+    };
     checker.recursion();
     for module in project.library.all() {
         checker.module(module);
@@ -36,6 +44,7 @@ struct Checker<'p> {
     /// Kinds and modules.
     names: Vec<&'p str>,
     facts: Option<&'p Json>,
+    has_unknown_playbook: bool,
     diagnostics: Diagnostics,
 }
 
@@ -105,7 +114,8 @@ impl Checker<'_> {
         let mut variables: Vec<&str> = Vec::new();
         for key in &self.project.inventory.variables {
             variables.push(&key.text);
-            if !used.contains(&key.text) && !settable.contains(&key.text) {
+            // What an unknown playbook takes is not known.
+            if !self.has_unknown_playbook && !used.contains(&key.text) && !settable.contains(&key.text) {
                 let candidates = used.iter().chain(&settable).map(String::as_str);
                 let diagnostic = Diagnostic::warning(format!("nothing uses the variable `{key}`")).at(key.span);
                 self.diagnostics.push(match did_you_mean(&key.text, candidates) {
@@ -116,7 +126,11 @@ impl Checker<'_> {
         }
         for var in &self.project.set {
             let name = var.key.text.as_str();
-            if !variables.contains(&name) && !settable.contains(name) && !used.contains(name) {
+            if !self.has_unknown_playbook
+                && !variables.contains(&name)
+                && !settable.contains(name)
+                && !used.contains(name)
+            {
                 let known: BTreeSet<&str> =
                     variables.iter().copied().chain(settable.iter().map(String::as_str)).collect();
                 self.diagnostics.push(
@@ -147,8 +161,11 @@ impl Checker<'_> {
                 let diagnostic = Diagnostic::error(format!("unknown playbook `{name}`")).at(name.span);
                 self.diagnostics.push(match self.project.library.module(&name.text) {
                     Some(_) => diagnostic.help(format!("`{name}` is a module; use it under `resources:`")),
-                    None => diagnostic.suggest(&name.text, self.project.library.names(Class::Playbook)),
+                    None => diagnostic.suggest(&name.text, self.project.library.names(Class::Playbook)).help(format!(
+                        "it would be `playbooks/{name}.yaml` beside the inventory or in `--modules DIR`"
+                    )),
                 });
+                self.has_unknown_playbook = true;
                 continue;
             };
             for var in playbook_use.params.values() {

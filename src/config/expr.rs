@@ -436,7 +436,7 @@ fn longest(text: &str) -> usize {
     opens.sort_unstable();
     let ends = opens.iter().skip(1).copied().chain([text.len()]);
     let lengths = opens.iter().zip(ends).map(|(&open, end)| {
-        let part = text[open..end].as_bytes();
+        let part = &text.as_bytes()[open..end];
         // Without its end it does not parse, but that is found by parsing.
         part.windows(2).rposition(|pair| matches!(pair, b"}}" | b"%}")).map_or(part.len(), |at| at + 2)
     });

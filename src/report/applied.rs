@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     apply::{ApplyResult, HostApplied, Ran},
+    config::fold,
     host::run::{Moved, Outcome},
 };
 
@@ -13,8 +14,17 @@ use crate::{
 #[must_use]
 pub fn applied(results: &[HostApplied], look: Look) -> String {
     let mut out = String::new();
+    let mut groups: Vec<(String, Vec<&str>)> = vec![];
     for result in results {
-        put_details(&mut out, look, result);
+        let details = details(look, result);
+        match groups.iter_mut().find(|(text, _)| *text == details) {
+            Some((_, hosts)) => hosts.push(&result.host),
+            None => groups.push((details, vec![&result.host])),
+        }
+    }
+    for (details, hosts) in groups.iter().filter(|(details, _)| !details.is_empty()) {
+        look.put(&mut out, Tone::Heading, &shown(&fold::fold(hosts.iter().copied()).join(",")));
+        out.push_str(&format!("\n{details}\n"));
     }
     let width = results.iter().map(|result| result.host.chars().count()).max().unwrap_or(0);
     for result in results {
@@ -62,7 +72,8 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().into()
 }
 
-fn put_details(out: &mut String, look: Look, result: &HostApplied) {
+/// Returns what is told of a host beside its line; hosts of which the same is told are shown as one.
+fn details(look: Look, result: &HostApplied) -> String {
     let mut details = String::new();
     match &result.result {
         ApplyResult::Ran(ran) => put_ran(&mut details, look, ran),
@@ -78,12 +89,7 @@ fn put_details(out: &mut String, look: Look, result: &HostApplied) {
         }
         _ => {}
     }
-    if !details.is_empty() {
-        look.put(out, Tone::Heading, &shown(&result.host));
-        out.push('\n');
-        out.push_str(&details);
-        out.push('\n');
-    }
+    details
 }
 
 fn put_ran(out: &mut String, look: Look, ran: &Ran) {
