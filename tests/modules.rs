@@ -253,7 +253,9 @@ fn playbooks_compile_for_each_host() {
     let has = |found: &[String], words: &str| found.iter().any(|address| address.contains(words));
     for facts in [debian(), suse()] {
         let found = of("kvm-host", "image_server: nfs1.example.net, schedulers: { sda: mq-deadline }", &facts);
-        for words in ["1048576kB", "kernel_cmdline", "sysctl.d/90-vprov.conf", "udev_rule", "ksm/run", "mount[/mnt/images]"] {
+        for words in
+            ["1048576kB", "kernel_cmdline", "sysctl.d/90-vprov.conf", "udev_rule", "ksm/run", "mount[/mnt/images]"]
+        {
             assert!(has(&found, words), "{words}: {found:?}");
         }
     }

@@ -1,19 +1,18 @@
 //! `vprov apply`.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use super::{
-    Terminal,
+    Terminal, Wrong,
     args::{Allow, Apply},
     exit::Exit,
     plan::exit_of,
     prompt,
-    session::{self, Session},
+    session::Session,
 };
 use crate::{
     apply::{self, Allowed, ApplyResult, HostApplied},
     config::inventory::HostSpec,
-    diag::SourceMap,
     event::Happened,
     facts::Facts,
     fleet,
@@ -24,23 +23,13 @@ use crate::{
 };
 
 /// Plans, shows the plan, asks, applies exactly it, and tells what came of it.
-pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, String> {
+pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
     let can_ask = prompt::can_ask();
     if !args.yes && !can_ask {
-        return Err("apply asks before it changes anything, and this is no terminal: say --yes to go without".into());
+        let words = "apply asks before it changes anything, and this is no terminal: say --yes to go without";
+        return Err(Wrong::Words(words.into()));
     }
-    let sources = Arc::new(SourceMap::new());
-    let (project, hosts) = match session::load(&args.documents, &sources) {
-        Ok((project, hosts, warnings)) => {
-            terminal.diagnose(&warnings, &sources);
-            (project, hosts)
-        }
-        Err(diagnostics) => {
-            terminal.diagnose(&diagnostics, &sources);
-            return Ok(Exit::Usage);
-        }
-    };
-    let session = Session::new(project, hosts, &args.reach)?;
+    let session = Session::open(&args.documents, &args.reach, terminal)?;
     let plans = session.plan(args.retry_short);
     if !args.output.json {
         terminal.report(&report::plan::plan(&plans, terminal.look(&args.output)));
@@ -52,7 +41,7 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, String> {
     let steps = work.iter().map(|(_, plan)| changes(plan)).sum();
     if !work.is_empty() && !args.yes {
         let question = format!("\nApply {} on {}?", count(steps, "change"), count(work.len(), "host"));
-        if !prompt::confirm(&question).map_err(|error| format!("no answer could be read: {error}"))? {
+        if !prompt::confirm(&question).map_err(|error| Wrong::Words(format!("no answer could be read: {error}")))? {
             terminal.note("nothing was changed");
             return Ok(planning.and(Exit::Clean));
         }

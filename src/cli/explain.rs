@@ -1,7 +1,7 @@
 //! `vprov explain`.
 
 use super::{
-    Terminal,
+    Terminal, Wrong,
     args::{Explain, Output},
     exit::Exit,
     session::library_options,
@@ -14,15 +14,10 @@ use crate::{
 };
 
 /// Shows the manual of one kind, module or playbook, or the list of all.
-pub fn run(args: &Explain, terminal: &Terminal) -> Result<Exit, String> {
+pub fn run(args: &Explain, terminal: &Terminal) -> Result<Exit, Wrong> {
     let sources = SourceMap::new();
-    let library = match load_library(&library_options(&args.modules), &sources) {
-        Ok(library) => library,
-        Err(diagnostics) => {
-            terminal.diagnose(&diagnostics, &sources);
-            return Ok(Exit::Usage);
-        }
-    };
+    let library =
+        load_library(&library_options(&args.modules), &sources).map_err(|found| terminal.refuse(&found, &sources))?;
     let modules: Vec<_> = library.all().iter().map(|module| &**module).collect();
     let look = terminal.look(&Output { json: false, show_sensitive: false, verbose: false });
     let Some(name) = &args.name else {
@@ -35,7 +30,7 @@ pub fn run(args: &Explain, terminal: &Terminal) -> Result<Exit, String> {
     if pages.is_empty() {
         let names = KINDS.iter().map(|kind| kind.name).chain(modules.iter().map(|module| module.name.as_str()));
         let near = did_you_mean(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(format!("there is no kind, module or playbook `{name}`{near}"));
+        return Err(Wrong::Words(format!("there is no kind, module or playbook `{name}`{near}")));
     }
     terminal.report(&pages.join("\n"));
     Ok(Exit::Clean)

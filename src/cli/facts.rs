@@ -1,29 +1,16 @@
 //! `vprov facts`.
 
-use std::sync::Arc;
-
 use super::{
-    Terminal,
+    Terminal, Wrong,
     args::{Facts, Output},
     exit::Exit,
-    session::{self, Session},
+    session::Session,
 };
-use crate::{diag::SourceMap, host::HostError, report};
+use crate::{host::HostError, report};
 
 /// Shows the facts of the selected hosts.
-pub fn run(args: &Facts, terminal: &Terminal) -> Result<Exit, String> {
-    let sources = Arc::new(SourceMap::new());
-    let (project, hosts) = match session::load(&args.documents, &sources) {
-        Ok((project, hosts, warnings)) => {
-            terminal.diagnose(&warnings, &sources);
-            (project, hosts)
-        }
-        Err(diagnostics) => {
-            terminal.diagnose(&diagnostics, &sources);
-            return Ok(Exit::Usage);
-        }
-    };
-    let session = Session::new(project, hosts, &args.reach)?;
+pub fn run(args: &Facts, terminal: &Terminal) -> Result<Exit, Wrong> {
+    let session = Session::open(&args.documents, &args.reach, terminal)?;
     let results = session.facts();
     let exit = results.iter().map(|(_, result)| match result {
         Ok(_) => Exit::Clean,

@@ -50,10 +50,25 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        Err(words) => {
+        Err(Wrong::Words(words)) => {
             terminal.complain(&words);
             Exit::Usage.into()
         }
+        Err(Wrong::Shown) => Exit::Usage.into(),
+    }
+}
+
+/// Why a command did not begin.
+enum Wrong {
+    /// The command line or the surroundings are wrong, in words.
+    Words(String),
+    /// The documents are wrong, and all of it is shown already.
+    Shown,
+}
+
+impl From<String> for Wrong {
+    fn from(words: String) -> Self {
+        Self::Words(words)
     }
 }
 
@@ -106,6 +121,12 @@ impl Terminal {
     fn diagnose(&self, diagnostics: &Diagnostics, sources: &SourceMap) {
         let mut err = std::io::stderr().lock();
         let _ = err.write_all(diagnostics.render(sources, self.colour_err).as_bytes());
+    }
+
+    /// Writes what is wrong with files that are of no use then.
+    fn refuse(&self, diagnostics: &Diagnostics, sources: &SourceMap) -> Wrong {
+        self.diagnose(diagnostics, sources);
+        Wrong::Shown
     }
 
     /// Writes what is wrong with the command line or the surroundings.

@@ -1,33 +1,14 @@
 //! `vprov plan`.
 
-use std::sync::Arc;
-
-use super::{
-    Terminal,
-    args::Plan,
-    exit::Exit,
-    session::{self, Session},
-};
+use super::{Terminal, Wrong, args::Plan, exit::Exit, session::Session};
 use crate::{
-    diag::SourceMap,
     plan::{HostPlan, HostResult},
     report,
 };
 
 /// Plans the selected hosts and shows what would change.
-pub fn run(args: &Plan, terminal: &Terminal) -> Result<Exit, String> {
-    let sources = Arc::new(SourceMap::new());
-    let (project, hosts) = match session::load(&args.documents, &sources) {
-        Ok((project, hosts, warnings)) => {
-            terminal.diagnose(&warnings, &sources);
-            (project, hosts)
-        }
-        Err(diagnostics) => {
-            terminal.diagnose(&diagnostics, &sources);
-            return Ok(Exit::Usage);
-        }
-    };
-    let session = Session::new(project, hosts, &args.reach)?;
+pub fn run(args: &Plan, terminal: &Terminal) -> Result<Exit, Wrong> {
+    let session = Session::open(&args.documents, &args.reach, terminal)?;
     let plans = session.plan(args.retry_short);
     terminal.report(&if args.output.json {
         report::json::plan(&plans, args.output.show_sensitive)

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::{
-    Terminal,
+    Terminal, Wrong,
     args::{Schema, SchemaFile},
     exit::Exit,
     session::library_options,
@@ -17,22 +17,18 @@ use crate::{
 };
 
 /// Writes one schema, or all of them into a directory.
-pub fn run(args: &Schema, terminal: &Terminal) -> Result<Exit, String> {
+pub fn run(args: &Schema, terminal: &Terminal) -> Result<Exit, Wrong> {
     let sources = SourceMap::new();
-    let library = match load_library(&library_options(&args.modules), &sources) {
-        Ok(library) => library,
-        Err(diagnostics) => {
-            terminal.diagnose(&diagnostics, &sources);
-            return Ok(Exit::Usage);
-        }
-    };
+    let library =
+        load_library(&library_options(&args.modules), &sources).map_err(|found| terminal.refuse(&found, &sources))?;
     let modules: Vec<_> =
         library.all().iter().map(|module| &**module).filter(|module| module.class == Class::Module).collect();
     if let Some(directory) = &args.out {
-        fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        fs::create_dir_all(directory).map_err(|error| Wrong::Words(format!("{}: {error}", directory.display())))?;
         for (name, make) in schema::FILES {
             let path = directory.join(name);
-            fs::write(&path, pretty(&make(&modules))).map_err(|error| format!("{}: {error}", path.display()))?;
+            fs::write(&path, pretty(&make(&modules)))
+                .map_err(|error| Wrong::Words(format!("{}: {error}", path.display())))?;
         }
     }
     match args.file {

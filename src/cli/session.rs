@@ -12,6 +12,7 @@ use std::{
 use crate::{
     catalog::{self, Catalog},
     cli::{
+        Terminal, Wrong,
         args::{Documents, Reach},
         progress::Progress,
         prompt,
@@ -73,19 +74,23 @@ pub fn library_options(modules: &[PathBuf]) -> LoadOptions {
 pub type Hosts = Vec<Arc<HostSpec>>;
 
 impl Session {
-    /// Makes a session; nothing is contacted.
+    /// Loads documents and makes a session; nothing is contacted.
     ///
     /// # Errors
-    /// What is wrong with the command line, in words.
-    pub fn new(project: Project, hosts: Hosts, reach: &Reach) -> Result<Self, String> {
+    /// What is wrong with the documents, already shown, or with the command line.
+    pub fn open(documents: &Documents, reach: &Reach, terminal: &Terminal) -> Result<Self, Wrong> {
+        let sources = Arc::new(SourceMap::new());
+        let (project, hosts, warnings) =
+            load(documents, &sources).map_err(|found| terminal.refuse(&found, &sources))?;
+        terminal.diagnose(&warnings, &sources);
         if let (Some(root), n) = (&reach.root, hosts.len()) {
             if n != 1 {
-                return Err(format!(
-                    "--root stands for exactly one host, and {n} are selected; choose one with --limit"
-                ));
+                let words =
+                    format!("--root stands for exactly one host, and {n} are selected; choose one with --limit");
+                return Err(words.into());
             }
             if !root.is_dir() {
-                return Err(format!("--root: `{}` is no directory", root.display()));
+                return Err(format!("--root: `{}` is no directory", root.display()).into());
             }
         }
         let password = if reach.ask_become_pass { Some(Arc::new(Password::new(prompt::password()?))) } else { None };

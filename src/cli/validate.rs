@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Terminal, args::Validate, exit::Exit, session};
+use super::{Terminal, Wrong, args::Validate, exit::Exit, session};
 use crate::{
     diag::SourceMap,
     report::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Checks the documents; no host is contacted.
-pub fn run(args: &Validate, terminal: &Terminal) -> Result<Exit, String> {
+pub fn run(args: &Validate, terminal: &Terminal) -> Result<Exit, Wrong> {
     let sources = Arc::new(SourceMap::new());
     let (found, hosts) = match session::load(&args.documents, &sources) {
         Ok((_, hosts, warnings)) => (warnings, Some(hosts.len())),
