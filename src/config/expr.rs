@@ -39,6 +39,8 @@ const MAX_DEPTH: usize = 32;
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // The last newline of a file's content is part of it.
+    environment.set_keep_trailing_newline(true);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -665,6 +667,7 @@ mod tests {
         check("{{ facts.nothing }}", "null");
         check("{{ '}}' }}", r#""}}""#);
         check("{{ n }}-{{ n }}", r#""8-8""#);
+        check("a {{ n }}\n", r#""a 8\n""#);
         check("{{ n }}G", r#""8G""#);
         check("{% if n > 3 %}yes{% else %}no{% endif %}", r#""yes""#);
         check("plain { text }", r#""plain { text }""#);
