@@ -12,6 +12,7 @@ use std::{
 
 use minijinja::{
     Environment, ErrorKind, Expression, UndefinedBehavior,
+    syntax::SyntaxConfig,
     value::{DynObject, Enumerator, Object, Serde, Value as Jinja, ValueKind},
 };
 
@@ -40,7 +41,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // The last newline of a file's content is part of it.
-    environment.set_keep_trailing_newline(true);
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are those that minijinja has by itself"));
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
