@@ -40,8 +40,8 @@ const MAX_DEPTH: usize = 32;
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // The last newline of a file's content is part of it.
-    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    // The last newline of a file's content is part of it, and a line that holds only a block leaves none.
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).build();
     environment.set_syntax(syntax.expect("the delimiters are those that minijinja has by itself"));
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);

@@ -504,7 +504,7 @@ fn files_beside_the_document_are_taken_in() {
         Project::load(&directory.path().join("hosts.yaml"), &LoadOptions::default(), &TestKinds, &sources).unwrap();
     let declared = project.expand(&project.hosts()[0], &facts()).unwrap();
     assert_eq!(declared[0].params.get("source").unwrap().as_str(), Some("{{ as it is }}\n"));
-    assert_eq!(declared[1].params.get("template").unwrap().as_str(), Some("n = 3\n\nmany\n"));
+    assert_eq!(declared[1].params.get("template").unwrap().as_str(), Some("n = 3\nmany\n"));
     assert_eq!(project.digests().len(), 4);
 }
 
