@@ -55,7 +55,7 @@ pub struct Mount {
     /// The type of the file system, as `nfs` or `ext4`. Needed unless `ensure: absent`.
     #[serde(default)]
     pub fstype: Option<String>,
-    /// Options; each replaces what it contradicts (`ro` an `rw`, `vers=4.2` a `vers=3`), all others stay.
+    /// Options; each replaces what it contradicts (`ro` an `rw`), all others stay.
     #[serde(default)]
     pub options: Vec<String>,
     /// Whether dump(8) saves it. Unset: kept, or 0 for a new entry.

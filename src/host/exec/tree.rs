@@ -144,6 +144,8 @@ impl Tree {
         let path = root.clone().unwrap_or_else(|| PathBuf::from("/"));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = fs::open(&path, flags, Mode::empty()).map_err(TreeError::system("open", path.to_string_lossy()))?;
+        // Programs that are told the root do not run where vprov was started.
+        let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
         Ok(Self { top, root, seam })
     }
 
