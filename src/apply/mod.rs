@@ -7,10 +7,10 @@ use crate::{
     event::Happened,
     host::{
         Host, HostError,
-        run::{Applied, Moved, Outcome, RunId},
+        run::{Applied, Moved, Outcome, Run, RunId},
     },
     plan::{
-        Planned, Verdict,
+        Change, Planned, Verdict,
         host::{Circumstances, Compile, PlanError, plan},
     },
     resource::{Disruption, Remark, state::Field},
@@ -62,6 +62,9 @@ pub enum ApplyResult {
 pub struct Ran {
     /// Its name, under which the host keeps its journal.
     pub run: RunId,
+    /// The second run, which made what the plan had deferred; it has a journal of its own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deferred: Option<RunId>,
     /// What came of each resource that the plan changes.
     pub outcomes: Vec<ResourceOutcome>,
     /// What everything looks like when it is read once more.
@@ -126,42 +129,92 @@ pub fn refusal(planned: &Planned, allowed: Allowed) -> Option<String> {
     refused.then(|| format!("guests would feel {}; say `--allow guest-visible` if they may", felt.join(", ")))
 }
 
-/// Carries a plan out and reads everything once more.
+/// Carries a plan out, decides what it deferred, and reads everything once more.
+///
+/// `runs` makes the names of runs, each another one.
 #[must_use]
 pub fn apply(
     host: &mut dyn Host,
     planned: &Planned,
-    (id, by): (RunId, String),
+    (runs, by): (&mut dyn FnMut() -> RunId, &str),
     compile: &Compile,
     circumstances: Circumstances,
     on: &mut dyn FnMut(Happened),
 ) -> ApplyResult {
-    let run = planned.run(id, by);
+    let run = planned.run(runs(), by.into());
     if run.works.is_empty() {
         return ApplyResult::Nothing;
     }
-    let outcomes = match host.apply(&run, &mut |event| on(Happened::Step(event.clone()))) {
-        Ok(Applied::Ran { outcomes }) => outcomes,
-        Ok(Applied::Stale { moved }) => return ApplyResult::Stale { moved },
-        Ok(Applied::Locked { holder }) => return ApplyResult::Locked { holder },
-        Ok(Applied::Refused { error }) => return ApplyResult::Refused { error },
-        Err(HostError::Unreachable(error)) => return ApplyResult::Unreachable { error },
-        Err(error) => return ApplyResult::Refused { error: error.to_string() },
+    let mut outcomes = match carry_out(host, &run, on) {
+        Ok(outcomes) => outcomes,
+        Err(result) => return *result,
     };
-    let outcomes: Vec<ResourceOutcome> = run
-        .works
-        .iter()
-        .zip(outcomes)
-        .map(|(work, outcome)| ResourceOutcome { address: work.address.clone(), outcome })
-        .collect();
-    let (left, remarks, unverified) = match plan(host, compile, circumstances, &mut |_| ()) {
+    let mut after = plan(host, compile, circumstances, &mut |_| ());
+    let mut deferred = None;
+    if let Ok(seen) = &after
+        && planned.deferred().next().is_some()
+    {
+        let blocked = blocked(planned, &outcomes);
+        let is_wanted = |address: &Address, change: &Change| {
+            is_announced(planned, address, change) && !blocked.iter().any(|one| one.address == *address)
+        };
+        let second = seen.run_of(runs(), by.into(), is_wanted);
+        outcomes.extend(blocked);
+        if !second.works.is_empty() {
+            // What the first run did stands and must be told; that a second did not begin is told by what is left.
+            if let Ok(more) = carry_out(host, &second, on) {
+                outcomes.extend(more);
+            }
+            deferred = Some(second.id);
+            after = plan(host, compile, circumstances, &mut |_| ());
+        }
+    }
+    let (left, remarks, unverified) = match after {
         Ok(after) => (left(&after, &outcomes), pending(&after), None),
         Err(PlanError::Host(error)) => (vec![], vec![], Some(error.to_string())),
         Err(PlanError::Documents(_)) => {
             (vec![], vec![], Some("the documents make no sense with the facts that the host has now".into()))
         }
     };
-    ApplyResult::Ran(Ran { run: run.id, outcomes, left, remarks, unverified })
+    ApplyResult::Ran(Ran { run: run.id, deferred, outcomes, left, remarks, unverified })
+}
+
+fn carry_out(
+    host: &mut dyn Host,
+    run: &Run,
+    on: &mut dyn FnMut(Happened),
+) -> Result<Vec<ResourceOutcome>, Box<ApplyResult>> {
+    let outcomes = match host.apply(run, &mut |event| on(Happened::Step(event.clone()))) {
+        Ok(Applied::Ran { outcomes }) => outcomes,
+        Ok(Applied::Stale { moved }) => return Err(Box::new(ApplyResult::Stale { moved })),
+        Ok(Applied::Locked { holder }) => return Err(Box::new(ApplyResult::Locked { holder })),
+        Ok(Applied::Refused { error }) => return Err(Box::new(ApplyResult::Refused { error })),
+        Err(HostError::Unreachable(error)) => return Err(Box::new(ApplyResult::Unreachable { error })),
+        Err(error) => return Err(Box::new(ApplyResult::Refused { error: error.to_string() })),
+    };
+    let named = run.works.iter().zip(outcomes);
+    Ok(named.map(|(work, outcome)| ResourceOutcome { address: work.address.clone(), outcome }).collect())
+}
+
+/// Tells whether a change is one that the plan deferred, and does no more than it announced.
+fn is_announced(planned: &Planned, address: &Address, change: &Change) -> bool {
+    planned.deferred().any(|(deferred, _, may)| {
+        deferred == address && change.steps.iter().all(|step| may.contains(&step.op.describe()))
+    })
+}
+
+/// Returns the outcome of what was deferred until something that then failed.
+fn blocked(planned: &Planned, outcomes: &[ResourceOutcome]) -> Vec<ResourceOutcome> {
+    let failed = |because: &Address| {
+        outcomes.iter().position(|one| one.address == *because && !matches!(one.outcome, Outcome::Done { .. }))
+    };
+    planned
+        .deferred()
+        .filter_map(|(address, because, _)| {
+            let by = failed(because)?;
+            Some(ResourceOutcome { address: address.clone(), outcome: Outcome::Blocked { by } })
+        })
+        .collect()
 }
 
 /// Returns what is not as it should be although nothing failed.
@@ -207,4 +260,82 @@ fn pending(after: &Planned) -> Vec<(Address, Remark)> {
     all.filter(|(_, remark)| !matches!(remark, Remark::Warning { .. }))
         .map(|(address, remark)| (address.clone(), remark.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalog,
+        config::{
+            declared::{Declared, Level},
+            yaml,
+        },
+        diag::SourceMap,
+        facts::Facts,
+        graph::Graph,
+        host::fake::{FakeHost, World},
+        plan::host::Compile,
+    };
+
+    /// Makes a catalog of entries `KIND: {…}`, all at one level.
+    fn declared(entries: &[&str]) -> Vec<Declared> {
+        let sources = SourceMap::new();
+        let one = |text: &&str| {
+            let node = yaml::read("t.yaml", text, &sources).unwrap();
+            let (kind, params) = node.as_map().unwrap().iter().next().unwrap();
+            Declared {
+                kind: kind.text.to_string(),
+                kind_span: kind.span,
+                params: params.clone(),
+                labels: vec![],
+                requires: vec![],
+                notify: vec![],
+                overrides: false,
+                level: Level::Playbook,
+                origin: vec![kind.span],
+            }
+        };
+        entries.iter().map(one).collect()
+    }
+
+    #[test]
+    fn what_lies_in_something_opaque_is_decided_once_that_is_there() {
+        let entries = [
+            "command: {argv: [unpack], creates: /srv/app}",
+            "file: {path: /srv/app/config, content: \"a=1\\n\"}",
+            "file: {path: /etc/other, content: x}",
+        ];
+        let compile = |_: &Facts| {
+            let catalog = catalog::build(declared(&entries))?;
+            let graph = Graph::build(&catalog)?;
+            Ok((catalog, graph))
+        };
+        let compile: &Compile = &compile;
+        let world = World::new();
+        let mut host = FakeHost::new(world).with_program("unpack", |world, _| {
+            world.file("/srv/app/config", "a=0\n");
+            "".into()
+        });
+        let planned = plan(&mut host, compile, Circumstances::default(), &mut |_| ()).unwrap();
+        let deferred: Vec<_> = planned
+            .deferred()
+            .map(|(address, because, may)| (address.to_string(), because.to_string(), may.to_vec()))
+            .collect();
+        let may: Vec<String> = deferred.iter().flat_map(|(_, _, may)| may.clone()).collect();
+        assert_eq!(deferred.len(), 1, "{planned:#?}");
+        assert_eq!((deferred[0].0.as_str(), deferred[0].1.as_str()), ("file[/srv/app/config]", "command[unpack]"));
+        assert!(may.contains(&"write /srv/app/config".to_string()), "{may:?}");
+        let mut number = 0;
+        let mut runs = || {
+            number += 1;
+            RunId::new(0, number)
+        };
+        let result = apply(&mut host, &planned, (&mut runs, "t"), compile, Circumstances::default(), &mut |_| ());
+        let ApplyResult::Ran(ran) = result else { panic!("{result:?}") };
+        assert!(ran.is_clean(), "{ran:#?}");
+        assert_eq!(ran.outcomes.len(), 3);
+        assert_eq!(ran.deferred, Some(RunId::new(0, 2)));
+        assert_eq!(host.world.text("/srv/app/config").as_deref(), Some("a=1\n"));
+    }
 }

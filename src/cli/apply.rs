@@ -95,7 +95,7 @@ fn apply_host(
     };
     on(Happened::Connected);
     let compile = |facts: &Facts| fleet::on_core(|| session.compile(spec, facts));
-    apply::apply(&mut host, planned, (run_id(), by.into()), &compile, session.circumstances(retry_short), on)
+    apply::apply(&mut host, planned, (&mut run_id, by), &compile, session.circumstances(retry_short), on)
 }
 
 fn exit_of_result(result: &ApplyResult) -> Exit {

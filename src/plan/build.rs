@@ -7,7 +7,7 @@ use crate::{
     address::Address,
     catalog::Catalog,
     facts::Facts,
-    graph::Graph,
+    graph::{Edge, Graph},
     host::{
         bytes::Bytes,
         observed::Observed,
@@ -69,6 +69,7 @@ impl<'a> Builder<'a> {
         let because = self.notifiers(at, &entry.address);
         let verdict = match (self.blocker(at), comparison.result) {
             (Some(by), _) => Verdict::Blocked { by: self.resources[by].address.clone() },
+            (None, result) if let Some(deferred) = self.deferral(at, catalog, &result) => deferred,
             (None, Err(Cannot::Unknown(reason))) => Verdict::Unknown { reason },
             (None, Err(Cannot::Unsupported(reason))) => Verdict::Unsupported { reason },
             (None, Err(Cannot::Refused(reason))) => {
@@ -139,6 +140,28 @@ impl<'a> Builder<'a> {
             because: if refreshed { because } else { vec![] },
             steps,
         })
+    }
+
+    /// Returns the verdict of a resource that only makes sense once an opaque one before it is there: it lies within what that
+    /// one provides, or it cannot be planned on the host as it is now.
+    fn deferral(&self, at: usize, catalog: &Catalog, result: &Result<Option<Difference>, Cannot>) -> Option<Verdict> {
+        let may = match result {
+            Ok(Some(difference)) => difference.steps.iter().map(|step| step.op.describe()).collect(),
+            Err(Cannot::Refused(_)) => catalog.entries[at].resource.may_become(),
+            Ok(None) | Err(Cannot::Unknown(_) | Cannot::Unsupported(_)) => vec![],
+        };
+        let is_refused = result.is_err();
+        let waits = |(before, edge): (usize, &Edge)| {
+            let earlier = &self.resources[self.place[&before]];
+            let opens = match &earlier.verdict {
+                Verdict::Change(_) => catalog.entries[before].resource.is_opaque(),
+                Verdict::Deferred { .. } => true,
+                _ => false,
+            };
+            (opens && (is_refused || edge.place.is_none())).then(|| earlier.address.clone())
+        };
+        let because = self.graph.before(at).filter_map(waits).min()?;
+        (!may.is_empty()).then_some(Verdict::Deferred { because, may })
     }
 
     /// Returns the place in the plan of a resource before this one that failed or is itself blocked.

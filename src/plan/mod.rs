@@ -101,6 +101,14 @@ pub enum Verdict {
     Converged,
     /// A change.
     Change(Change),
+    /// What it needs is known only once an earlier resource is there. Apply looks again then, and does at most what is
+    /// announced here.
+    Deferred {
+        /// The earlier resource.
+        because: Address,
+        /// Every operation that it may become, in words.
+        may: Vec<String>,
+    },
     /// It may not be read by this user, so nobody knows.
     Unknown {
         /// What may not be read.
@@ -170,6 +178,8 @@ pub struct Counts {
     pub converged: usize,
     /// To be created, changed, removed, refreshed or run.
     pub changes: usize,
+    /// To be looked at again once an earlier change is made.
+    pub deferred: usize,
     /// Of the converged and changing ones: waiting for a reboot.
     pub reboot: usize,
     /// With a kernel that gave less than asked.
@@ -204,6 +214,7 @@ impl Planned {
             let count = match &resource.verdict {
                 Verdict::Converged => &mut counts.converged,
                 Verdict::Change(_) => &mut counts.changes,
+                Verdict::Deferred { .. } => &mut counts.deferred,
                 Verdict::Unknown { .. } => &mut counts.unknown,
                 Verdict::Unsupported { .. } => &mut counts.unsupported,
                 Verdict::Failed { .. } => &mut counts.failed,
@@ -226,6 +237,14 @@ impl Planned {
         })
     }
 
+    /// Returns what is looked at again once the changes are made: the resource, what it waits for, what it may become.
+    pub fn deferred(&self) -> impl Iterator<Item = (&Address, &Address, &[String])> {
+        self.resources.iter().filter_map(|resource| match &resource.verdict {
+            Verdict::Deferred { because, may } => Some((&resource.address, because, may.as_slice())),
+            _ => None,
+        })
+    }
+
     /// Returns the failed preflight checks: while there is one, nothing is applied on this host.
     pub fn preflight_failures(&self) -> impl Iterator<Item = (&Address, &str)> {
         self.resources.iter().filter_map(|resource| match &resource.verdict {
@@ -237,10 +256,19 @@ impl Planned {
     /// Returns the run that carries the plan out: exactly its steps, nothing else.
     #[must_use]
     pub fn run(&self, id: RunId, by: String) -> Run {
+        self.run_of(id, by, |_, _| true)
+    }
+
+    /// Returns the run that carries a part of the plan out.
+    #[must_use]
+    pub fn run_of(&self, id: RunId, by: String, is_wanted: impl Fn(&Address, &Change) -> bool) -> Run {
         let mut place_in_run = vec![None; self.resources.len()];
         let mut works = vec![];
         for (at, resource) in self.resources.iter().enumerate() {
             let Verdict::Change(change) = &resource.verdict else { continue };
+            if !is_wanted(&resource.address, change) {
+                continue;
+            }
             place_in_run[at] = Some(works.len());
             works.push(Work {
                 address: resource.address.clone(),

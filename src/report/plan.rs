@@ -90,6 +90,7 @@ fn put_failure(out: &mut String, look: Look, word: &str, error: &str) {
 fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
     let (sign, word, tone) = match &resource.verdict {
         Verdict::Change(change) => sign(change.action),
+        Verdict::Deferred { .. } => ("…", "later", Tone::Notice),
         Verdict::Unknown { .. } => ("?", "unknown", Tone::Notice),
         Verdict::Failed { .. } => ("!", "failed", Tone::Bad),
         Verdict::Blocked { .. } => ("!", "blocked", Tone::Bad),
@@ -107,6 +108,12 @@ fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
             detail(out, look, Tone::Plain, reason);
         }
         Verdict::Blocked { by } => detail(out, look, Tone::Plain, &format!("because {by} failed")),
+        Verdict::Deferred { because, may } => {
+            detail(out, look, Tone::Plain, &format!("decided once {because} is there; at most:"));
+            for operation in may {
+                detail(out, look, Tone::Faint, &format!("  {operation}"));
+            }
+        }
         Verdict::Converged => {}
     }
     if !resource.from_facts.is_empty() && matches!(resource.verdict, Verdict::Change(_)) {
@@ -237,6 +244,7 @@ fn scalar(value: &Value) -> String {
 fn host_counts(counts: Counts) -> String {
     let parts = [
         (counts.changes, "change", "changes"),
+        (counts.deferred, "decided later", "decided later"),
         (counts.failed, "failed", "failed"),
         (counts.blocked, "blocked", "blocked"),
         (counts.unknown, "unknown", "unknown"),

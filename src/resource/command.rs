@@ -71,6 +71,7 @@ command:
   creates: /etc/libvirt/qemu/networks/autostart/default.xml
   undo: [virsh, net-autostart, default, --disable]
 ";
+    const OPAQUE: bool = true;
     type State = State;
 
     fn name(&self) -> String {

@@ -53,6 +53,9 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
     /// A failure of this kind refuses the whole host before anything is written.
     const PREFLIGHT: bool = false;
 
+    /// What a change of this kind provides is not known before it is made: what a program creates, what a file system holds.
+    const OPAQUE: bool = false;
+
     /// The parameters that name files beside the YAML file; the kind gets their contents as `content`.
     const FILE_PARAMETERS: &'static [FileParameter] = &[];
 
@@ -118,6 +121,12 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
     /// Returns what is done when a resource that notifies this one changed; it runs once, after the last of them.
     fn refresh(&self, seen: &Seen) -> Vec<Step> {
         let _ = seen;
+        vec![]
+    }
+
+    /// Returns every operation, in words as [`crate::host::op::Op::describe`] has them, that the resource may need once an
+    /// opaque resource before it is there; empty where it cannot wait for one.
+    fn may_become(&self) -> Vec<String> {
         vec![]
     }
 
@@ -279,6 +288,10 @@ pub trait AnyResource: Send + Sync + Debug {
     fn address(&self) -> Address;
     /// See [`Resource::PREFLIGHT`].
     fn is_preflight(&self) -> bool;
+    /// See [`Resource::OPAQUE`].
+    fn is_opaque(&self) -> bool;
+    /// See [`Resource::may_become`].
+    fn may_become(&self) -> Vec<String>;
     /// See [`Resource::claims`].
     fn claims(&self) -> Vec<Claim>;
     /// See [`Resource::release`].
@@ -308,6 +321,12 @@ impl<R: Resource> AnyResource for R {
     }
     fn is_preflight(&self) -> bool {
         R::PREFLIGHT
+    }
+    fn is_opaque(&self) -> bool {
+        R::OPAQUE
+    }
+    fn may_become(&self) -> Vec<String> {
+        Resource::may_become(self)
     }
     fn claims(&self) -> Vec<Claim> {
         Resource::claims(self)

@@ -135,6 +135,7 @@ enum Way {
 impl Resource for Mount {
     const KIND: &'static str = "mount";
     const EXAMPLE: &'static str = "mount: { path: /mnt/images, source: \"nfs1:/exported/images\", fstype: nfs, options: [hard, _netdev, nofail] }";
+    const OPAQUE: bool = true;
     type State = State;
 
     fn name(&self) -> String {

@@ -263,6 +263,24 @@ impl Resource for Service {
         Ok(steps)
     }
 
+    fn may_become(&self) -> Vec<String> {
+        let name = self.unit();
+        let wanted = [
+            (true, systemd::daemon_reload()),
+            (self.masked == Some(false), systemd::unmask(None, &name)),
+            (self.enabled == Some(true), systemd::enable(None, &name)),
+            (self.enabled == Some(false), systemd::disable(None, &name)),
+            (self.running == Some(true), systemd::start(&name)),
+            (self.running == Some(false), systemd::stop(&name)),
+            (self.masked == Some(true), systemd::mask(None, &name)),
+        ];
+        wanted
+            .into_iter()
+            .filter(|(is_wanted, _)| *is_wanted)
+            .map(|(_, argv)| format!("run {}", argv.join(" ")))
+            .collect()
+    }
+
     fn refresh(&self, seen: &Seen) -> Vec<Step> {
         if seen.offline || self.running == Some(false) || self.masked == Some(true) {
             return vec![];
