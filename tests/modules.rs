@@ -139,7 +139,7 @@ fn huge_pages_leave_the_host_its_memory() {
     check(&debian(), "pages: { 1G: 60 }, reserve: 4G", true);
     check(&debian(), "pages: { 1G: 61 }, reserve: 4G", false);
     check(&dom0(), "pages: { 2M: 1 }", false);
-    refused("hugepages: { pages: { 1G: -1 } }", &debian(), "no count of pages");
+    refused("hugepages: { pages: { 1G: -1 } }", &debian(), "hosts.yaml:1:");
     refused("hugepages: { pages: 4 }", &debian(), "expected a map");
     refused("hugepages: { size: 1G }", &debian(), "no parameter `size`");
 }
@@ -197,6 +197,7 @@ fn schedulers_have_the_names_that_the_kernel_has() {
     );
     assert!(shown(&found, "tmpfiles[iosched-sda]").contains("\"noop\""));
     assert!(shown(&found, "tmpfiles[iosched-vdz]").contains("\"none\""));
+    refused("io_scheduler: { devices: { sda: 'a\"b' } }", &debian(), "hosts.yaml:1:");
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub struct Parameter {
     pub max: Option<i128>,
     /// What an `enum` may be.
     pub values: Vec<String>,
-    /// What a string must match as a whole (a regular expression), with its text.
+    /// What a string, or each value of a list or map, must match as a whole (a regular expression), with its text.
     pub pattern: Option<(String, Regex)>,
     /// What it is for.
     pub description: String,
@@ -309,8 +309,9 @@ impl Parameter {
         }
         if let Some(pattern) = declaration.pattern {
             let place = node.get("pattern").map_or(span, |node| node.span);
-            if parameter.kind != ParameterType::String {
-                diagnostics.push(Diagnostic::error("`pattern` is for `string`").at(at("pattern")));
+            if !matches!(parameter.kind, ParameterType::String | ParameterType::List | ParameterType::Map) {
+                let words = "`pattern` is for `string`, and for the values of `list` and `map`";
+                diagnostics.push(Diagnostic::error(words).at(at("pattern")));
             }
             match Regex::new(&format!("^(?:{pattern})$")) {
                 Ok(regex) => parameter.pattern = Some((pattern, regex)),
@@ -360,10 +361,9 @@ impl Parameter {
         let expected = |words: &str| wrong(format!("expected {words}, found {}", self.shown(node)));
         match (self.kind, &node.value) {
             (_, Value::Null) if self.required => expected("a value"),
-            (_, Value::Null)
-            | (ParameterType::Boolean, Value::Bool(_))
-            | (ParameterType::List, Value::Seq(_))
-            | (ParameterType::Map, Value::Map(_)) => Ok(()),
+            (_, Value::Null) | (ParameterType::Boolean, Value::Bool(_)) => Ok(()),
+            (ParameterType::List, Value::Seq(list)) => list.iter().try_for_each(|node| self.check_item(node)),
+            (ParameterType::Map, Value::Map(map)) => map.iter().try_for_each(|(_, node)| self.check_item(node)),
             (ParameterType::String, _) => match node.scalar_text() {
                 None => expected("a string"),
                 Some(text) => match &self.pattern {
@@ -410,6 +410,21 @@ impl Parameter {
                 expected(&format!("one of {known}"))
             }
         }
+    }
+
+    /// Checks one value of a list or map.
+    fn check_item(&self, node: &Node) -> Result<(), Diagnostic> {
+        let Some((pattern, regex)) = &self.pattern else { return Ok(()) };
+        if node.scalar_text().is_some_and(|text| regex.is_match(text.as_ref())) {
+            return Ok(());
+        }
+        let text = format!("`{}`: {} does not match `{pattern}`", self.name, self.shown(node));
+        let diagnostic = Diagnostic::error(text).at(node.span);
+        Err(if self.description.is_empty() {
+            diagnostic
+        } else {
+            diagnostic.help(format!("`{}` is: {}", self.name, self.description))
+        })
     }
 
     fn bound(&self, value: i128) -> Option<String> {
