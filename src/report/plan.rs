@@ -140,12 +140,10 @@ pub fn sign(action: Action) -> (&'static str, &'static str, Tone) {
 
 fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Change) {
     let hidden = resource.sensitive && !look.show_sensitive;
-    // A content is known by its digest in the fields; the diff below says it better.
-    let is_in_diff = |name: &str| !change.files.is_empty() && name.rsplit('.').next() == Some("content");
     let rows: Vec<Vec<String>> = change
         .fields
         .iter()
-        .filter(|field| !is_in_diff(&field.name))
+        .filter(|field| look.verbose || change.files.is_empty() || !field.in_file)
         .map(|field| {
             let value = |value: &Value| if hidden && !value.is_null() { "(sensitive)".into() } else { scalar(value) };
             let change = match (&field.before, &field.after) {

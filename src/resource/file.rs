@@ -94,6 +94,7 @@ file:
         FileParameter { parameter: "source", is_template: false },
         FileParameter { parameter: "template", is_template: true },
     ];
+    const IN_FILES: &'static [&'static str] = &["content"];
     type State = State;
 
     fn name(&self) -> String {

@@ -1,6 +1,6 @@
 //! The command line of the Linux kernel or of Xen, for the next boot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,8 @@ pub struct State {
     /// The files say the same in other words than vprov's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rewritten: bool,
-    /// The entries of the boot menu that are not as those files say.
-    outdated: Vec<String>,
+    /// Whether each entry of the boot menu is as those files say.
+    menu: String,
 }
 
 /// What is known once everything is read.
@@ -89,14 +89,15 @@ struct Boot {
     menu: GrubCfg,
     environment: GrubEnv,
     advice: Vec<Advice>,
-    /// What the menu lacks once the files are written.
-    due: Vec<String>,
+    /// How many entries of the menu lack something once the files are written.
+    due: usize,
 }
 
 impl Resource for KernelCmdline {
     const KIND: &'static str = "kernel_cmdline";
     const EXAMPLE: &'static str =
         "kernel_cmdline: { parameters: [intel_iommu=on, \"default_hugepagesz=1G hugepagesz=1G hugepages=4\"] }";
+    const IN_FILES: &'static [&'static str] = &["linux", "xen", "dom0"];
     type State = State;
 
     fn name(&self) -> String {
@@ -188,7 +189,7 @@ impl Resource for KernelCmdline {
         let boot = self.boot(seen)?;
         let (before, after) = (boot.before(), boot.after());
         let rewritten = !boot.edit.files.is_empty() && before == after;
-        Ok(Some(State { rewritten, outdated: if seen.offline { vec![] } else { boot.due }, ..before }))
+        Ok(Some(State { rewritten, menu: menu(if seen.offline { 0 } else { boot.due }), ..before }))
     }
 
     fn desired(&self, seen: &Seen, _: Option<&State>) -> Result<Option<State>, Cannot> {
@@ -218,7 +219,7 @@ impl Resource for KernelCmdline {
                 None => steps.push(seen.remove(&file.path)),
             }
         }
-        if !boot.due.is_empty() && !seen.offline {
+        if boot.due > 0 && !seen.offline {
             steps.append(&mut regenerate(seen, &boot));
         }
         Ok(steps)
@@ -233,7 +234,7 @@ impl Resource for KernelCmdline {
             .collect();
         remarks.extend(boot.edit.notes.iter().map(Remark::warning));
         if seen.offline {
-            if !boot.due.is_empty() {
+            if boot.due > 0 {
                 let (file, argv) = (&boot.edit.generator.grub_cfg, boot.edit.generator.generate.join(" "));
                 let text =
                     format!("{file} below the root is not generated anew: its generator asks the running system");
@@ -333,7 +334,8 @@ impl KernelCmdline {
         let menu = GrubCfg::parse(text).map_err(|error| Cannot::Refused(format!("{grub_cfg}: {error}")))?;
         let environment = seen.get(&environment(grub_cfg.as_str())).text();
         let environment = environment.and_then(|text| GrubEnv::parse(text).ok()).unwrap_or_default();
-        let due = driver::regeneration_due(&menu, &edit.after, &wanted).iter().map(ToString::to_string).collect();
+        let due = driver::regeneration_due(&menu, &edit.after, &wanted);
+        let due = due.iter().map(|entry| &entry.title).collect::<BTreeSet<_>>().len();
         Ok(Boot { edit, wanted, menu, environment, advice, due })
     }
 
@@ -412,8 +414,17 @@ impl Boot {
             xen: of(&lines.xen, &after.xen, xen),
             dom0: if apart { dom0(lines) } else { None },
             rewritten: false,
-            outdated: vec![],
+            menu: menu(0),
         }
+    }
+}
+
+/// Says how many entries of the menu are not as the files say.
+fn menu(outdated: usize) -> String {
+    match outdated {
+        0 => "up to date".into(),
+        1 => "1 entry outdated".into(),
+        n => format!("{n} entries outdated"),
     }
 }
 
@@ -671,7 +682,7 @@ mod tests {
         let steps = comparison.result.clone().unwrap().unwrap().steps;
         let (fields, done) = plan_of(comparison).unwrap();
         assert_eq!(fields[0], "linux: [] -> [\"default_hugepagesz=1G\",\"hugepagesz=1G\",\"hugepages=4\"]");
-        assert!(fields[1].starts_with("outdated: [\"entry `"), "{}", fields[1]);
+        assert_eq!(fields[1], "menu: \"3 entries outdated\" -> \"up to date\"");
         assert_eq!(
             done,
             [

@@ -59,6 +59,10 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
     /// The parameters that name files beside the YAML file; the kind gets their contents as `content`.
     const FILE_PARAMETERS: &'static [FileParameter] = &[];
 
+    /// The attributes of the state (any part of their dotted name, or `*` for all) that stand in the files which the steps
+    /// write: reports leave them to the diff.
+    const IN_FILES: &'static [&'static str] = &[];
+
     /// What is managed, in canonical form: equal states serialise to equal JSON.
     type State: Serialize;
 

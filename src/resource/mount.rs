@@ -136,6 +136,7 @@ impl Resource for Mount {
     const KIND: &'static str = "mount";
     const EXAMPLE: &'static str = "mount: { path: /mnt/images, source: \"nfs1:/exported/images\", fstype: nfs, options: [hard, _netdev, nofail] }";
     const OPAQUE: bool = true;
+    const IN_FILES: &'static [&'static str] = &["fstab"];
     type State = State;
 
     fn name(&self) -> String {

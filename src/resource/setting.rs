@@ -65,6 +65,7 @@ pub struct State(BTreeMap<String, Option<serde_json::Value>>);
 impl Resource for Setting {
     const KIND: &'static str = "setting";
     const EXAMPLE: &'static str = "setting: { file: /etc/libvirt/qemu.conf, key: spice_listen, value: \"::1\" }";
+    const IN_FILES: &'static [&'static str] = &["*"];
     type State = State;
 
     fn name(&self) -> String {

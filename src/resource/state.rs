@@ -56,6 +56,9 @@ pub struct Field {
     pub before: Value,
     /// What it will be; `null` for absent.
     pub after: Value,
+    /// It stands in a file that changes, so a diff shows it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub in_file: bool,
 }
 
 /// Decodes, compares and encodes one resource.
@@ -70,7 +73,10 @@ pub(super) fn compare<R: Resource>(resource: &R, seen: &Seen) -> Comparison {
 fn difference<R: Resource>(resource: &R, seen: &Seen) -> Result<Option<Difference>, Cannot> {
     let current = resource.current(seen)?;
     let desired = resource.desired(seen, current.as_ref())?;
-    let fields = fields(&json(current.as_ref())?, &json(desired.as_ref())?);
+    let mut fields = fields(&json(current.as_ref())?, &json(desired.as_ref())?);
+    for field in &mut fields {
+        field.in_file = R::IN_FILES.iter().any(|part| *part == "*" || field.name.split('.').any(|name| name == *part));
+    }
     if fields.is_empty() {
         return Ok(None);
     }
@@ -106,7 +112,7 @@ fn collect(name: &str, before: &Value, after: &Value, found: &mut Vec<Field>) {
         (Value::Null, Value::Object(new)) if !new.is_empty() => (&empty, new),
         (Value::Object(old), Value::Null) if !old.is_empty() => (old, &empty),
         _ => {
-            found.push(Field { name: name.into(), before: before.clone(), after: after.clone() });
+            found.push(Field { name: name.into(), before: before.clone(), after: after.clone(), in_file: false });
             return;
         }
     };

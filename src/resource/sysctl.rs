@@ -152,6 +152,7 @@ fn pair(key: &Key) -> Option<(Key, Key)> {
 impl Resource for Sysctl {
     const KIND: &'static str = "sysctl";
     const EXAMPLE: &'static str = "sysctl: { name: vm.swappiness, value: 35 }";
+    const IN_FILES: &'static [&'static str] = &["file"];
     type State = State;
 
     fn name(&self) -> String {

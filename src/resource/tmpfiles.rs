@@ -175,6 +175,7 @@ tmpfiles:
     - { path: /sys/kernel/mm/transparent_hugepage/enabled, argument: madvise }
     - { path: /sys/kernel/mm/transparent_hugepage/defrag, argument: madvise }
 ";
+    const IN_FILES: &'static [&'static str] = &["file"];
     type State = State;
 
     fn name(&self) -> String {

@@ -63,6 +63,7 @@ udev_rule:
   rules:
     - 'KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0660\"'
 ";
+    const IN_FILES: &'static [&'static str] = &["rules"];
     type State = State;
 
     fn name(&self) -> String {
