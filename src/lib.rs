@@ -29,3 +29,5 @@ pub mod fleet;
 pub mod schema;
 pub mod report;
 pub mod cli;
+#[cfg(test)]
+mod laws;

@@ -222,11 +222,20 @@ impl<'a> Builder<'a> {
     }
 
     /// Removes what is owed to resources that have nothing to refresh (a service that does not run): no step would settle it.
+    /// What is owed to one that cannot be planned or is blocked stays due until it can.
     fn drop_unsettled(&mut self) {
+        let waiting: BTreeSet<String> = self
+            .resources
+            .iter()
+            .filter(|one| {
+                matches!(one.verdict, Verdict::Blocked { .. } | Verdict::Failed { .. } | Verdict::Unknown { .. })
+            })
+            .map(|one| one.address.to_string())
+            .collect();
         let mut steps: Vec<&mut Step> = self.resources.iter_mut().flat_map(ResourcePlan::steps_mut).collect();
         let settled: BTreeSet<String> = steps.iter().flat_map(|step| step.settles.iter().cloned()).collect();
         for step in &mut steps {
-            step.owes.retain(|owed| settled.contains(owed));
+            step.owes.retain(|owed| settled.contains(owed) || waiting.contains(owed));
         }
     }
 

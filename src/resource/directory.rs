@@ -11,7 +11,7 @@ use super::{
 use crate::host::{
     op::{Owner, Step},
     path::AbsPath,
-    read::{Answer, Read},
+    read::{Answer, Read, Want},
 };
 
 /// A directory. Missing directories above it are made too, with mode 0755 and owner root.
@@ -32,6 +32,14 @@ pub struct Directory {
     /// `present` or `absent`; a directory that is not empty is never removed.
     #[serde(default)]
     pub ensure: super::Ensure,
+}
+
+impl Directory {
+    /// Asks for what stands at the path itself; with the names in it where it shall go.
+    fn itself(&self) -> Read {
+        let want = if self.ensure == super::Ensure::Absent { Want::Content } else { Want::Meta };
+        Read::Path { path: self.path.clone(), follow: false, want }
+    }
 }
 
 /// What is managed of a directory.
@@ -64,6 +72,7 @@ impl Resource for Directory {
     fn reads(&self, _: &Seen) -> Vec<Read> {
         let mut reads = parents_reads(&self.path);
         reads.push(Read::exists(self.path.clone()));
+        reads.push(self.itself());
         reads.extend(owner::reads(self.owner.as_ref(), self.group.as_ref()));
         reads
     }
@@ -96,10 +105,49 @@ impl Resource for Directory {
     }
 
     fn steps(&self, seen: &Seen, _: Option<&State>, to: Option<&State>) -> Result<Vec<Step>, Cannot> {
+        match seen.get(&self.itself()) {
+            Answer::Link { target, .. } => {
+                let text =
+                    format!("{} is a symbolic link to `{target}`, which is not changed as a directory", self.path);
+                return Err(Cannot::Refused(format!("{text}: name the target, or remove the link")));
+            }
+            Answer::Directory { names: Some(names), .. } if to.is_none() && !names.is_empty() => {
+                let text =
+                    format!("{} is not empty (`{}`), and only an empty directory is removed", self.path, names[0]);
+                return Err(Cannot::Refused(text));
+            }
+            _ => {}
+        }
         let Some(to) = to else { return Ok(vec![seen.remove(&self.path)]) };
         let mode = u32::from_str_radix(&to.mode, 8).map_err(|error| Cannot::Refused(error.to_string()))?;
         let mut steps = seen.make_parents(&self.path);
         steps.push(seen.directory(&self.path, Owner { mode, uid: to.uid, gid: to.gid }));
         Ok(steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{host::read::Meta, resource::world::World};
+
+    #[test]
+    fn directories_are_made_changed_and_removed() {
+        let world = World::of(&[("/srv/full/file", "")]).directory("/srv/empty").link("/srv/link", "empty");
+        world.check("directory: {path: /a/b, mode: \"0700\"}", &["create", "make directory /a", "make directory /a/b"]);
+        world.check("directory: {path: /srv/empty}", &["converged"]);
+        world.check("directory: {path: /srv/empty, mode: \"0700\"}", &["update", "make directory /srv/empty"]);
+        world.check("directory: {path: /srv/empty, ensure: absent}", &["delete", "remove /srv/empty"]);
+        world.check("directory: {path: /srv/none, ensure: absent}", &["converged"]);
+        world.check(
+            "directory: {path: /srv/full/file}",
+            &["refused: /srv/full/file is a regular file, not a directory"],
+        );
+        let meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 1 };
+        let names = Some(vec!["file".to_owned()]);
+        let full = world.path("/srv/full", crate::host::read::Answer::Directory { meta, names });
+        full.check(
+            "directory: {path: /srv/full, ensure: absent}",
+            &["refused: /srv/full is not empty (`file`), and only an empty directory is removed"],
+        );
     }
 }

@@ -250,7 +250,7 @@ impl Resource for Mount {
         let mut steps = vec![];
         // What lies inside another mount goes first; and all goes before the file changes, so that a rollback mounts as before.
         for mount in sorted.values().rev().filter(|mount| matches!(way(mount), Way::Unmount | Way::MountAgain)) {
-            let undo = Undo::Run(Command::new(["mount", mount.path.as_str()]));
+            let undo = Undo::Run(Command::new(mount.as_now(&mounts)));
             steps.push(run(["umount", mount.path.as_str()], undo).after(mount.is_mounted(false)));
         }
         let mut made = BTreeSet::new();
@@ -279,7 +279,8 @@ impl Resource for Mount {
                 }
                 Way::Remount => {
                     let argv = ["mount", "-o", "remount", mount.path.as_str()];
-                    steps.push(run(argv, Undo::Run(Command::new(argv))));
+                    let undo = Undo::Run(Command::new(mount.remounted_as_now(&mounts)));
+                    steps.push(run(argv, undo));
                 }
                 Way::Nothing | Way::Unmount => {}
             }
@@ -443,6 +444,31 @@ impl Mount {
         let now = options(differences.iter().map(shown).collect());
         let then = options(differences.iter().map(|difference| difference.wanted.clone()).collect());
         Some((now, then, if remedy == Remedy::Remount { Way::Remount } else { Way::MountAgain }))
+    }
+
+    /// Returns the program that mounts what is mounted now, whatever /etc/fstab says of it (mount(8)).
+    fn as_now(&self, mounts: &[mountinfo::Mount]) -> Vec<String> {
+        let path = self.path.as_str();
+        // What is bound from elsewhere is not told by its source.
+        let Some(live) = mountinfo::at(mounts, path).filter(|live| live.root == "/") else {
+            return ["mount", path].map(String::from).into();
+        };
+        let mut options = live.options.clone();
+        options.extend(live.super_options.iter().filter(|option| !live.options.contains(option)).cloned());
+        ["mount", "-t", &live.fstype, "-o", &options.join(","), &live.source, path].map(String::from).into()
+    }
+
+    /// Returns the program that gives the mount the options that it has now, beyond those that /etc/fstab names.
+    fn remounted_as_now(&self, mounts: &[mountinfo::Mount]) -> Vec<String> {
+        let path = self.path.as_str();
+        let live = mountinfo::at(mounts, path);
+        let has = |name: &str| live.is_some_and(|live| live.options.iter().any(|option| option == name));
+        let mut options: Vec<String> = live.map_or(vec![], |live| live.options.clone());
+        options
+            .extend(["suid", "dev", "exec"].iter().filter(|word| !has(&format!("no{word}"))).map(ToString::to_string));
+        let is_sync = live.is_some_and(|live| live.super_options.iter().any(|option| option == "sync"));
+        options.push(if is_sync { "sync" } else { "async" }.into());
+        ["mount", "-o", &format!("remount,{}", options.join(",")), path].map(String::from).into()
     }
 
     /// Returns the options that the live mount lacks.

@@ -250,8 +250,14 @@ impl Resource for Service {
                 steps.push(step.after(self.shows("ActiveState", &["active", "reloading"])));
             }
             (false, Some(false)) => {
-                let undo = Command::new(systemd::start(&name));
-                let step = run(Command::new(systemd::stop(&name)).timeout(600), Undo::Run(undo));
+                // A unit that was masked while it ran cannot be started again.
+                let stays_masked = to.masked != Some(false)
+                    && matches!(unit.file, UnitFileState::Masked | UnitFileState::MaskedRuntime);
+                let undo = match stays_masked {
+                    true => Undo::Irreversible,
+                    false => Undo::Run(Command::new(systemd::start(&name))),
+                };
+                let step = run(Command::new(systemd::stop(&name)).timeout(600), undo);
                 steps.push(step.after(self.shows("ActiveState", &["inactive", "failed"])));
             }
             _ => {}

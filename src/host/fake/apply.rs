@@ -11,14 +11,14 @@ use crate::host::{
     path::AbsPath,
     read::{Answer, Read, Want},
     run::{Applied, Moved, Outcome, RolledBack, Run, RunId, StepEvent, Work},
-    state::{Owed, STATE_DIR},
+    state::{Owed, STATE_DIR, Short},
 };
 
 /// What takes an operation back.
 #[derive(Clone)]
 pub(super) enum Entry {
     File(AbsPath, Option<Node>),
-    Value(AbsPath, String),
+    Value(AbsPath, Form, String),
     Program(Command),
     Derive(AbsPath, Vec<Op>),
     Irreversible(String),
@@ -200,6 +200,9 @@ impl FakeHost {
                 return Err(Stop::Step(format!("it shows {found} afterwards, not {wanted}")));
             }
             self.settle(step)?;
+            if let Op::Poke { path, value, form } = &step.op {
+                self.remember_short(path, value, *form);
+            }
             return Ok((true, Some(Outcome::Short { wanted, found })));
         }
         self.settle(step)?;
@@ -212,6 +215,23 @@ impl FakeHost {
             self.world.nodes.remove(&Owed::path(activation));
         }
         Ok(())
+    }
+
+    /// Remembers for this boot that the kernel gave less than was written.
+    fn remember_short(&mut self, path: &AbsPath, wanted: &str, form: Form) {
+        let boot = self.world.text("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string();
+        let found = self.value(path, form);
+        let short = Short { path: path.clone(), wanted: wanted.into(), found, boot };
+        let text = serde_json::to_string(&short).expect("it has only text");
+        self.world.file(Short::place(path).as_str(), text);
+    }
+
+    fn value(&self, path: &AbsPath, form: Form) -> String {
+        let text = self.world.text(path.as_str()).unwrap_or_default();
+        match form {
+            Form::Plain => text.trim().to_string(),
+            Form::Choice => choice(&text).unwrap_or_default().to_string(),
+        }
     }
 
     /// Records that an activation is due; returns whether that is new.
@@ -271,14 +291,7 @@ impl FakeHost {
             | Op::Remove { path }
             | Op::Chmod { path, .. }
             | Op::Install { path, .. } => vec![save(path)],
-            Op::Poke { path, form, .. } => {
-                let text = self.world.text(path.as_str()).unwrap_or_default();
-                let old = match form {
-                    Form::Plain => text.trim().to_string(),
-                    Form::Choice => choice(&text).unwrap_or_default().to_string(),
-                };
-                vec![Entry::Value(path.clone(), old)]
-            }
+            Op::Poke { path, form, .. } => vec![Entry::Value(path.clone(), *form, self.value(path, *form))],
             Op::Run { produces, undo, command } => {
                 let last = match undo {
                     Undo::Irreversible => Some(Entry::Irreversible(command.argv.join(" "))),
@@ -446,7 +459,8 @@ impl FakeHost {
                     };
                     told.undone.push(format!("restore {path}"));
                 }
-                Entry::Value(path, old) => match self.world.poke(path, old) {
+                Entry::Value(path, form, old) if self.value(path, *form) == *old => {}
+                Entry::Value(path, _, old) => match self.world.poke(path, old) {
                     Ok(()) => told.undone.push(format!("write `{old}` to {path}")),
                     Err(error) => told.left.push(format!("write `{old}` to {path}: {error}")),
                 },

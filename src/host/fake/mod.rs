@@ -81,6 +81,14 @@ impl FakeHost {
         self.points
     }
 
+    /// Runs a program as a person on the host would; `None` if there is none of that name.
+    pub fn run_program(&mut self, argv: &[String]) -> Option<Output> {
+        let mut world = std::mem::take(&mut self.world);
+        let output = self.run_on(&mut world, argv);
+        self.world = world;
+        output
+    }
+
     /// Ends a cut: the host boots again. Files are as they were stored.
     pub fn power_on(&mut self) {
         self.cut_after = None;
@@ -119,10 +127,7 @@ impl FakeHost {
                 _ => word.clone(),
             })
             .collect();
-        let mut world = std::mem::take(&mut self.world);
-        let output = self.run_on(&mut world, &argv);
-        self.world = world;
-        match output {
+        match self.run_program(&argv) {
             None => Err(format!("there is no program `{}`", argv.first().map_or("", String::as_str))),
             Some(Output { status: 0, stdout, .. }) => Ok(stdout),
             Some(output) => {

@@ -143,7 +143,11 @@ pub fn systemctl(world: &mut World, argv: &[String]) -> Output {
             let names: Vec<String> = world.units.keys().cloned().collect();
             for name in names {
                 let digest = fragment(world, &name).map(|(_, digest)| digest);
-                world.units.entry(name).or_default().fragment = digest;
+                let unit = world.units.entry(name.clone()).or_default();
+                unit.fragment = digest;
+                if digest.is_none() && !unit.active {
+                    world.units.remove(&name);
+                }
             }
             output(0, String::new(), String::new())
         }
@@ -177,9 +181,19 @@ fn act(world: &mut World, verb: &str, name: &str, now: bool) -> Result<(), Strin
         }
         "disable" => {
             world.nodes.remove(&wanted(name));
+            // It takes the directory with its last link (systemd src/shared/install.c, `remove_marked_symlinks_fd`).
+            let wants = AbsPath::known(WANTS);
+            if world.names_in(&wants).is_empty() {
+                world.nodes.remove(&wants);
+            }
             return if now { act(world, "stop", name, false) } else { Ok(()) };
         }
         _ => {}
+    }
+    if let ("stop", Some(unit)) = (verb, world.units.get_mut(name)) {
+        // What systemd has in memory it can stop, whatever became of the file.
+        unit.active = false;
+        return Ok(());
     }
     let Some((path, digest)) = file else { return Err(format!("Unit {name} not found.")) };
     if is_masked(world, name) && verb != "stop" {

@@ -390,14 +390,15 @@ pub fn grub_mkconfig(world: &mut World, argv: &[String]) -> Output {
     let replaced = get("GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT");
     let boot = world.names_in(&AbsPath::known("/boot"));
     let kernels: Vec<&String> = boot.iter().filter(|name| name.starts_with("vmlinuz")).rev().collect();
-    let mut text = "# generated\n".to_string();
+    let mut text = "# generated\n### BEGIN /etc/grub.d/10_linux ###\n".to_string();
     for kernel in &kernels {
         text += &format!("menuentry 'Linux {kernel}' {{\n\tlinux\t/boot/{kernel} root=/dev/vda1 ro {linux}\n}}\n");
         let base = get("GRUB_CMDLINE_LINUX");
         text += &format!(
-            "menuentry 'Linux {kernel} (recovery)' {{\n\tlinux\t/boot/{kernel} root=/dev/vda1 ro single {base}\n}}\n"
+            "menuentry 'Linux {kernel} (recovery mode)' {{\n\tlinux\t/boot/{kernel} root=/dev/vda1 ro single {base}\n}}\n"
         );
     }
+    text += "### END /etc/grub.d/10_linux ###\n### BEGIN /etc/grub.d/20_linux_xen ###\n";
     for hypervisor in boot.iter().filter(|name| name.starts_with("xen") && name.ends_with(".gz")) {
         for kernel in &kernels {
             let line = if replaced.is_empty() { &linux } else { &replaced };
@@ -407,6 +408,7 @@ pub fn grub_mkconfig(world: &mut World, argv: &[String]) -> Output {
             );
         }
     }
+    text += "### END /etc/grub.d/20_linux_xen ###\n";
     let output = |status, stdout: Bytes, stderr: &str| Output { status, stdout, stderr: stderr.into() };
     match argv.iter().position(|word| word == "-o").and_then(|at| argv.get(at + 1)) {
         None => output(0, text.into(), ""),
