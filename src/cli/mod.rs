@@ -79,6 +79,9 @@ fn executor(arguments: &[std::ffi::OsString], terminal: &Terminal) -> ExitCode {
                 root: arguments.root.clone(),
                 observe: arguments.observe,
                 cancel: Some(cancel),
+                lock_timeout: std::time::Duration::from_secs(arguments.lock_timeout),
+                keep_runs: arguments.keep_runs,
+                build: arguments.build,
                 ..Settings::default()
             };
             LocalHost::new(settings)

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod exec;
 pub mod fake;
 pub mod glob;
+pub mod journal;
 pub mod matcher;
 pub mod observed;
 pub mod op;
@@ -15,8 +16,10 @@ pub mod probe;
 pub mod read;
 pub mod run;
 pub mod state;
+pub mod undo;
 
 use run::{Applied, RolledBack, Run, RunId, StepEvent};
+use undo::{TakeBack, TookBack, UndoPlan};
 
 /// A host that answers questions and performs operations: in this process, at the other end of a channel, or in memory.
 pub trait Host: Send {
@@ -32,11 +35,27 @@ pub trait Host: Send {
     /// Fails only if the host was lost while the run went on; what steps meet is in the outcome.
     fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError>;
 
-    /// Takes a run back from its journal alone, newest operation first.
+    /// Takes a run back from its journal alone, newest operation first; what somebody changed since is left and told.
     ///
     /// # Errors
     /// Fails if there is no such run or the host is lost.
     fn rollback(&mut self, run: &RunId) -> Result<RolledBack, HostError>;
+
+    /// Tells what taking a run back would do; changes nothing.
+    ///
+    /// # Errors
+    /// Fails if there is no such run or the host is lost.
+    fn undo_plan(&mut self, run: &RunId) -> Result<UndoPlan, HostError> {
+        Err(HostError::Refused(format!("this host does not tell what taking `{run}` back would do")))
+    }
+
+    /// Takes a run back as it is asked to. Doing so is a run itself.
+    ///
+    /// # Errors
+    /// Fails if there is no such run, if it was taken back already, or if the host is lost.
+    fn undo(&mut self, what: &TakeBack) -> Result<TookBack, HostError> {
+        self.rollback(&what.run).map(TookBack::Done)
+    }
 }
 
 /// Why a host as a whole could not be asked.

@@ -42,6 +42,15 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Writes a time in seconds since 1970 as people read it, in UTC.
+#[must_use]
+pub fn utc(seconds: i64) -> String {
+    let Ok(seconds) = u64::try_from(seconds) else { return format!("{seconds} s since 1970") };
+    let id = RunId::new(seconds, 0);
+    let text = id.as_str();
+    format!("{}-{}-{} {}:{}:{} UTC", &text[..4], &text[4..6], &text[6..8], &text[9..11], &text[11..13], &text[13..15])
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -123,6 +132,11 @@ pub enum Outcome {
     Blocked {
         /// That work's place in the run.
         by: usize,
+    },
+    /// The run was told to stop before this step; the steps before it are done.
+    Interrupted {
+        /// Which step, from 0.
+        step: usize,
     },
     /// The run ended before this work began.
     NotStarted,
@@ -206,11 +220,22 @@ pub struct RolledBack {
     pub undone: Vec<String>,
     /// What could not be taken back, with the reason.
     pub left: Vec<String>,
+    /// The run that did it; none where nothing had to be done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<RunId>,
+    /// It was told to stop before its end; it can be asked for again.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub interrupted: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_for_people() {
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+    }
 
     #[test]
     fn the_name_of_a_run_is_its_time() {

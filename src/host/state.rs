@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bytes::Digest,
     path::AbsPath,
-    read::{Read, Want},
+    read::{Answer, Read, Want},
     run::RunId,
 };
 
@@ -63,5 +63,39 @@ impl Short {
     #[must_use]
     pub fn read(of: &AbsPath) -> Read {
         Read::content(Self::place(of))
+    }
+}
+
+/// A record of a run that did not come to its end, in `runs/RUN/open` while it goes on or its executor died, in
+/// `runs/RUN/interrupted` once that was noticed or the run was told to stop. A later run that ends well removes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unfinished {
+    /// The run.
+    pub run: RunId,
+    /// Who asked for it.
+    pub by: String,
+    /// When it began, in seconds since 1970 (UTC), by the clock of the host.
+    pub at: i64,
+}
+
+impl Unfinished {
+    /// Asks for all records.
+    #[must_use]
+    pub fn reads() -> [Read; 2] {
+        ["open", "interrupted"].map(|name| Read::glob(format!("{STATE_DIR}/runs/*/{name}")))
+    }
+
+    /// Takes the records out of the answers, oldest run first.
+    pub fn decode<'a>(answers: impl IntoIterator<Item = Option<&'a Answer>>) -> Vec<Self> {
+        let paths = answers.into_iter().flatten().flat_map(|answer| match answer {
+            Answer::Paths(paths) => paths.as_slice(),
+            _ => &[],
+        });
+        let records = paths.filter_map(|(_, answer)| serde_json::from_slice::<Self>(&answer.content()?.0).ok());
+        let mut records: Vec<Self> = records.collect();
+        records.sort_by(|one, other| (one.at, &one.run).cmp(&(other.at, &other.run)));
+        records.dedup();
+        records
     }
 }

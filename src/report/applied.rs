@@ -7,7 +7,7 @@ use super::{
 use crate::{
     apply::{ApplyResult, HostApplied, Ran},
     config::fold,
-    host::run::{Moved, Outcome},
+    host::run::{Moved, Outcome, utc},
 };
 
 /// Writes what came of an apply: details of what did not go well, then a line for each host.
@@ -54,6 +54,7 @@ fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
                 (of(|outcome| matches!(outcome, Outcome::Short { .. })), "short"),
                 (of(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
                 (of(|outcome| matches!(outcome, Outcome::Blocked { .. })), "blocked"),
+                (of(|outcome| matches!(outcome, Outcome::Interrupted { .. })), "interrupted"),
                 (of(|outcome| matches!(outcome, Outcome::NotStarted)), "not started"),
                 (ran.left.len(), "not as declared"),
             ] {
@@ -102,6 +103,7 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
                 let by = ran.outcomes.get(*by).map_or_else(|| "an earlier one".into(), |one| one.address.to_string());
                 ("blocked", format!("because {by} failed"))
             }
+            Outcome::Interrupted { step } => ("interrupted", format!("after {}", count(*step, "step"))),
             Outcome::NotStarted => ("not started", "the run ended before it".into()),
         };
         out.push_str("  ");
@@ -137,7 +139,7 @@ fn put_moved(out: &mut String, look: Look, moved: &Moved) {
     look.put(out, Tone::Bad, "! moved   ");
     out.push_str(&format!(" {}\n", shown(&moved.address.to_string())));
     let what = moved.expected.read.path().map_or_else(|| "what was read".into(), ToString::to_string);
-    let when = moved.mtime.map(|time| format!(", modified {}", super::json::utc(time))).unwrap_or_default();
+    let when = moved.mtime.map(|time| format!(", modified {}", utc(time))).unwrap_or_default();
     let text =
         format!("{what}: the plan saw {}, now there is {}{when}", moved.expected.matcher.describe(), moved.found);
     out.push_str(&format!("      {}\n", shown(&text)));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     apply::HostApplied,
     facts::Facts,
-    host::{bytes::Bytes, op::Op, run::RunId},
+    host::{bytes::Bytes, op::Op},
     plan::{self, Change, HostPlan, HostResult, Verdict},
 };
 
@@ -64,15 +64,6 @@ pub fn pretty(value: &impl Serialize) -> String {
     text
 }
 
-/// Writes a time in seconds since 1970 as people read it, in UTC.
-#[must_use]
-pub fn utc(seconds: i64) -> String {
-    let Ok(seconds) = u64::try_from(seconds) else { return format!("{seconds} s since 1970") };
-    let id = RunId::new(seconds, 0);
-    let text = id.as_str();
-    format!("{}-{}-{} {}:{}:{} UTC", &text[..4], &text[4..6], &text[6..8], &text[9..11], &text[11..13], &text[13..15])
-}
-
 fn redact(mut plan: HostPlan) -> HostPlan {
     if let HostResult::Planned(planned) = &mut plan.result {
         for resource in planned.resources.iter_mut().filter(|resource| resource.sensitive) {
@@ -110,13 +101,5 @@ fn redact_change(change: &mut Change) {
         // A matcher over bytes would tell the content as well as the content itself.
         step.guards.retain(|guard| !matches!(guard.matcher, crate::host::matcher::Matcher::Bytes(_)));
         step.after.retain(|after| !matches!(after.matcher, crate::host::matcher::Matcher::Bytes(_)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn times_are_written_for_people() {
-        assert_eq!(super::utc(951_782_400), "2000-02-29 00:00:00 UTC");
     }
 }

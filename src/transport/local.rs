@@ -9,22 +9,21 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Mode,
-    pipes::{FarEnds, Keeper, Pipes},
-};
+use super::pipes::{FarEnds, Keeper, Pipes};
 use crate::host::HostError;
 
 /// Starts this binary as an executor of the current user.
 ///
 /// # Errors
 /// Fails if it cannot be started.
-pub(super) fn executor(binary: &Path, mode: Mode, nonce: &str, root: Option<&Path>) -> Result<Pipes, HostError> {
+pub(super) fn executor(
+    binary: &Path,
+    arguments: &[String],
+    nonce: &str,
+    root: Option<&Path>,
+) -> Result<Pipes, HostError> {
     let mut command = program(binary);
-    command.arg("executor").arg("--nonce").arg(nonce);
-    if mode == Mode::Observe {
-        command.arg("--observe");
-    }
+    command.arg("executor").arg("--nonce").arg(nonce).args(arguments);
     if let Some(root) = root {
         command.arg("--root").arg(root);
     }

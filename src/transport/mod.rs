@@ -114,6 +114,10 @@ pub struct Options {
     pub password: Option<Arc<Password>>,
     /// Once set, runs end after their current operation.
     pub stop: Option<Arc<AtomicBool>>,
+    /// How many seconds the lock of a host is waited for.
+    pub lock_timeout: u64,
+    /// How many runs a host remembers, if not as many as it does by itself.
+    pub keep_runs: Option<usize>,
 }
 
 impl Default for Options {
@@ -127,7 +131,26 @@ impl Default for Options {
             executor_dir: None,
             password: None,
             stop: None,
+            lock_timeout: 0,
+            keep_runs: None,
         }
+    }
+}
+
+impl Options {
+    /// Returns the arguments with which an executor is started: words of letters, digits and `-`.
+    fn executor_arguments(&self, mode: Mode) -> Vec<String> {
+        if mode == Mode::Observe {
+            return vec!["--observe".into()];
+        }
+        let mut arguments = vec![];
+        if self.lock_timeout > 0 {
+            arguments.extend(["--lock-timeout".into(), self.lock_timeout.to_string()]);
+        }
+        if let Some(runs) = self.keep_runs {
+            arguments.extend(["--keep-runs".into(), runs.to_string()]);
+        }
+        arguments
     }
 }
 
@@ -174,7 +197,12 @@ impl Connector {
     /// Starts the executor as a child process of the same user.
     fn child(&self, target: &Target, mode: Mode) -> Result<RemoteHost<Pipes>, HostError> {
         let nonce = fresh_nonce()?;
-        let mut pipes = local::executor(&self.options.binary, mode, &nonce, target.root.as_deref())?;
+        let mut pipes = local::executor(
+            &self.options.binary,
+            &self.options.executor_arguments(mode),
+            &nonce,
+            target.root.as_deref(),
+        )?;
         // Its digest is not asked for: it is the file that runs here.
         await_hello(&mut pipes, &nonce)?;
         Ok(RemoteHost::meet(pipes, None)?.with_stop(self.options.stop.clone()))
@@ -195,7 +223,13 @@ impl Connector {
                 (Some(password), Privilege::SudoAsks) => Some(password.attempt()?),
                 _ => None,
             };
-            let line = push::command_line(binary, privilege, mode, &nonce, target.executor.as_ref())?;
+            let line = push::command_line(
+                binary,
+                privilege,
+                &self.options.executor_arguments(mode),
+                &nonce,
+                target.executor.as_ref(),
+            )?;
             let mut pipes = if target.local { local::line(&line)? } else { self.ssh()?.line(target, &line)? };
             match push::hear(&mut pipes, binary, &nonce, &who, privilege, attempt)? {
                 Start::Running(pushed) => {

@@ -14,7 +14,6 @@ use std::{
 };
 
 use super::{
-    Mode,
     pipes::{Came, Pipes},
     privilege::{Attempt, Denial, denial},
     serve::digest_of,
@@ -131,7 +130,7 @@ pub(super) enum Privilege {
 pub(super) fn command_line(
     binary: &Binary,
     privilege: Privilege,
-    mode: Mode,
+    arguments: &[String],
     nonce: &str,
     installed: Option<&AbsPath>,
 ) -> Result<String, HostError> {
@@ -154,10 +153,10 @@ pub(super) fn command_line(
         .expect("a String takes all");
     }
     let script = SCRIPT.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let mode = if mode == Mode::Observe { "--observe" } else { "" };
+    let arguments = arguments.join(" ");
     write!(
         line,
-        "'{script}' vprov {nonce} {} {} 'Linux {}' '{mode}' '{installed}'",
+        "'{script}' vprov {nonce} {} {} 'Linux {}' '{arguments}' '{installed}'",
         binary.digest, binary.size, binary.machine
     )
     .expect("a String takes all");
@@ -355,7 +354,7 @@ mod tests {
     #[test]
     fn any_login_shell_can_take_the_line() {
         for privilege in [Privilege::AsIs, Privilege::Sudo, Privilege::SudoAsks] {
-            let line = command_line(&binary(), privilege, Mode::Observe, "0f", None).unwrap();
+            let line = command_line(&binary(), privilege, &["--observe".into()], "0f", None).unwrap();
             assert!(line.starts_with("exec sh -c '"), "{line}");
             assert!(!line.contains(['!', '\n']) && !line.contains("\\\\"), "{line}");
             assert!(line.len() < 4096, "a word of an old csh has at most 4 KiB, this line {}", line.len());
@@ -363,7 +362,7 @@ mod tests {
         }
         assert!(!SCRIPT.contains('\''));
         let wrong = AbsPath::known("/opt/it's/vprov");
-        assert!(command_line(&binary(), Privilege::AsIs, Mode::Apply, "0f", Some(&wrong)).is_err());
+        assert!(command_line(&binary(), Privilege::AsIs, &[], "0f", Some(&wrong)).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::host::{
     bytes::Digest,
     read::{self, Answer},
     run::{Applied, RolledBack, Run, RunId, StepEvent},
+    undo::{TakeBack, TookBack, UndoPlan},
 };
 
 /// How often a run that goes on is looked at for a wish to stop.
@@ -41,6 +42,7 @@ pub struct RemoteHost<C: Channel> {
     hello: Hello,
     pushed: Option<String>,
     stop: Option<Arc<AtomicBool>>,
+    asked_to_stop: bool,
     is_lost: bool,
 }
 
@@ -69,7 +71,7 @@ impl<C: Channel> RemoteHost<C> {
         if build.is_some() && hello.build.as_ref() != build {
             return Err(HostError::Refused("the executor is another build than this vprov".into()));
         }
-        Ok(Self { channel, hello, pushed: None, stop: None, is_lost: false })
+        Ok(Self { channel, hello, pushed: None, stop: None, asked_to_stop: false, is_lost: false })
     }
 
     /// Remembers into which directory the executor was pushed for this connection.
@@ -120,6 +122,17 @@ impl<C: Channel> RemoteHost<C> {
         }
     }
 
+    /// Hears the next frame of a run, and tells the executor once if it is to stop.
+    fn hear_or_stop(&mut self) -> Result<Response, HostError> {
+        while !self.channel.is_ready(GLANCE).map_err(|error| self.lose(&FrameError::Channel(error)))? {
+            if !self.asked_to_stop && self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::SeqCst)) {
+                self.asked_to_stop = true;
+                self.ask(&Request::Stop)?;
+            }
+        }
+        self.hear()
+    }
+
     /// After an error the place in the stream is unknown, so nothing more is asked.
     fn lose(&mut self, error: &FrameError) -> HostError {
         self.is_lost = true;
@@ -133,7 +146,8 @@ impl<C: Channel> RemoteHost<C> {
             Response::Answer(_) => "an answer to no question",
             Response::Event(_) => "news of no run",
             Response::Applied(_) => "the end of no run",
-            Response::RolledBack(_) => "the end of no rollback",
+            Response::UndoPlan(_) => "a preview of no rollback",
+            Response::TookBack(_) => "the end of no rollback",
             Response::Failed(_) => "a failure",
         };
         HostError::Protocol(name.into())
@@ -165,15 +179,8 @@ impl<C: Channel> Host for RemoteHost<C> {
 
     fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError> {
         self.ask(&Request::Apply(run.clone()))?;
-        let mut asked_to_stop = false;
         loop {
-            while !self.channel.is_ready(GLANCE).map_err(|error| self.lose(&FrameError::Channel(error)))? {
-                if !asked_to_stop && self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::SeqCst)) {
-                    asked_to_stop = true;
-                    self.ask(&Request::Stop)?;
-                }
-            }
-            match self.hear()? {
+            match self.hear_or_stop()? {
                 Response::Event(event) => on(&event),
                 Response::Applied(applied) => return Ok(applied),
                 other => return Err(self.unexpected(&other)),
@@ -182,9 +189,21 @@ impl<C: Channel> Host for RemoteHost<C> {
     }
 
     fn rollback(&mut self, run: &RunId) -> Result<RolledBack, HostError> {
-        self.ask(&Request::Rollback(run.clone()))?;
+        self.undo(&TakeBack::of(run)).and_then(TookBack::done)
+    }
+
+    fn undo_plan(&mut self, run: &RunId) -> Result<UndoPlan, HostError> {
+        self.ask(&Request::UndoPlan(run.clone()))?;
         match self.hear()? {
-            Response::RolledBack(done) => Ok(done),
+            Response::UndoPlan(plan) => Ok(plan),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn undo(&mut self, what: &TakeBack) -> Result<TookBack, HostError> {
+        self.ask(&Request::Undo(what.clone()))?;
+        match self.hear_or_stop()? {
+            Response::TookBack(done) => Ok(done),
             other => Err(self.unexpected(&other)),
         }
     }

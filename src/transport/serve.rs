@@ -29,6 +29,10 @@ pub struct Arguments {
     pub nonce: String,
     /// The digest by which this binary was found.
     pub build: Option<Digest>,
+    /// How many seconds the lock is waited for.
+    pub lock_timeout: u64,
+    /// How many runs the host remembers.
+    pub keep_runs: Option<usize>,
     /// Only checks that this binary has the digest, makes it durable on the disk and ends.
     pub verify: Option<Digest>,
 }
@@ -50,12 +54,19 @@ impl Arguments {
                 Some("--root") => parsed.root = Some(value()?.into()),
                 Some("--nonce") => parsed.nonce = value()?.to_string_lossy().into_owned(),
                 Some("--build") => parsed.build = Some(value()?.to_string_lossy().parse()?),
+                Some("--lock-timeout") => parsed.lock_timeout = number(&value()?)?,
+                Some("--keep-runs") => parsed.keep_runs = Some(number(&value()?)?),
                 Some("--verify") => parsed.verify = Some(value()?.to_string_lossy().parse()?),
                 _ => return Err(format!("`{}` is no argument of the executor", argument.to_string_lossy())),
             }
         }
         Ok(parsed)
     }
+}
+
+fn number<N: std::str::FromStr>(text: &OsStr) -> Result<N, String> {
+    let text = text.to_string_lossy();
+    text.parse().map_err(|_| format!("`{text}` is no number"))
 }
 
 /// Is `vprov executor`: says hello on the standard output, then serves what comes on the standard input.
@@ -137,9 +148,13 @@ pub fn serve<H: Host>(
                 });
                 wire::send(&mut to, &applied.map_or_else(|error| Response::Failed(error.into()), Response::Applied))?;
             }
-            Request::Rollback(run) => {
-                let done = host.rollback(&run);
-                wire::send(&mut to, &done.map_or_else(|error| Response::Failed(error.into()), Response::RolledBack))?;
+            Request::UndoPlan(run) => {
+                let plan = host.undo_plan(&run);
+                wire::send(&mut to, &plan.map_or_else(|error| Response::Failed(error.into()), Response::UndoPlan))?;
+            }
+            Request::Undo(what) => {
+                let done = host.undo(&what);
+                wire::send(&mut to, &done.map_or_else(|error| Response::Failed(error.into()), Response::TookBack))?;
             }
             Request::Stop => {}
             Request::Bye => return Ok(()),
@@ -164,7 +179,7 @@ fn listen(
                 Ok(None) => (Err(FrameError::Truncated), true),
                 Err(error) => (Err(error), true),
             };
-            if !matches!(request, Ok(Request::Read(_) | Request::Apply(_) | Request::Rollback(_))) {
+            if matches!(request, Ok(Request::Stop | Request::Bye) | Err(_)) {
                 cancel.store(true, Ordering::SeqCst);
             }
             if sender.send(request).is_err() || last {
@@ -229,7 +244,12 @@ mod tests {
         let full = parse("--observe --nonce 0f --root /srv/r").unwrap();
         assert!(full.observe && full.nonce == "0f" && full.root == Some("/srv/r".into()));
         assert_eq!(parse("").unwrap(), Arguments::default());
-        for (text, part) in [("--root", "needs a value"), ("--build 12", "SHA-256"), ("--shell", "no argument")] {
+        for (text, part) in [
+            ("--root", "needs a value"),
+            ("--build 12", "SHA-256"),
+            ("--shell", "no argument"),
+            ("--keep-runs x", "no number"),
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
         }

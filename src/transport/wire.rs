@@ -12,7 +12,8 @@ use crate::host::{
     HostError,
     bytes::Digest,
     read::{self, Answer},
-    run::{Applied, RolledBack, Run, RunId, StepEvent},
+    run::{Applied, Run, RunId, StepEvent},
+    undo::{TakeBack, TookBack, UndoPlan},
 };
 
 /// The number of this language.
@@ -59,8 +60,10 @@ pub enum Request {
     Read(Vec<read::Read>),
     /// A run; [`Response::Event`]s and one [`Response::Applied`] follow.
     Apply(Run),
-    /// Taking a run back; one [`Response::RolledBack`] follows.
-    Rollback(RunId),
+    /// What taking a run back would do; one [`Response::UndoPlan`] follows.
+    UndoPlan(RunId),
+    /// Taking a run back; one [`Response::TookBack`] follows.
+    Undo(TakeBack),
     /// While a run goes on: the operation that acts is finished, then the run ends. Nothing follows.
     Stop,
     /// The end.
@@ -79,8 +82,10 @@ pub enum Response {
     Event(StepEvent),
     /// A run ended.
     Applied(Applied),
-    /// A run was taken back, as far as it could be.
-    RolledBack(RolledBack),
+    /// What taking a run back would do.
+    UndoPlan(UndoPlan),
+    /// What came of taking a run back.
+    TookBack(TookBack),
     /// The request failed as a whole.
     Failed(Failure),
 }
@@ -301,7 +306,8 @@ mod tests {
                 by,
                 works
             })),
-            id().prop_map(Request::Rollback),
+            id().prop_map(Request::UndoPlan),
+            id().prop_map(|run| Request::Undo(TakeBack::of(&run))),
             Just(Request::Stop),
             Just(Request::Bye),
         ]

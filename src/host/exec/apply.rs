@@ -1,13 +1,12 @@
 //! A run: the lock, all guards, then step by step: guard, backup and intent, act, read back.
 
-use std::{
-    collections::BTreeSet,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::collections::BTreeSet;
 
 use super::{
-    journal::{self, Inverse, Journal, NoLock},
+    Terms,
+    journal::{self, Journal, NoLock},
     read::{answer, answer_all},
+    retention, space,
     stage::{self, Staged, StepError},
     tree::{Tree, TreeError},
     write::{self, Attributes, Content},
@@ -16,6 +15,7 @@ use crate::{
     address::Address,
     host::{
         HostError,
+        journal::{self as record, Ending, Inverse},
         matcher::{Expectation, Matcher, choice},
         op::{Check, Form, Op, Step, Undo},
         path::AbsPath,
@@ -28,13 +28,8 @@ use crate::{
 ///
 /// # Errors
 /// Fails only at the fault seam of tests.
-pub fn apply(
-    tree: &Tree,
-    cancel: Option<&AtomicBool>,
-    run: &Run,
-    on: &mut dyn FnMut(&StepEvent),
-) -> Result<Applied, HostError> {
-    let mut session = Session { tree, cancel, run, journal: None, on, staged: Staged::default() };
+pub fn apply(tree: &Tree, terms: &Terms, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError> {
+    let mut session = Session { tree, terms, run, journal: None, on, staged: Staged::default() };
     let applied = session.perform();
     if tree.seam.is_cut() { Err(HostError::Unreachable("cut".into())) } else { Ok(applied) }
 }
@@ -67,7 +62,7 @@ pub fn is_left_for_boot(tree: &Tree, op: &Op) -> bool {
 
 struct Session<'a> {
     tree: &'a Tree,
-    cancel: Option<&'a AtomicBool>,
+    terms: &'a Terms,
     run: &'a Run,
     journal: Option<Journal>,
     on: &'a mut dyn FnMut(&StepEvent),
@@ -82,10 +77,14 @@ enum Ended {
 
 impl Session<'_> {
     fn perform(&mut self) -> Applied {
-        if self.run.works.iter().all(|work| self.is_idle(work)) {
+        let is_idle = self.run.works.iter().all(|work| self.is_idle(work));
+        if is_idle && !journal::is_any_unfinished(self.tree) {
             return Applied::Ran { outcomes: self.tell_idle() };
         }
-        let lock = match journal::lock(self.tree, &self.run.id, &self.run.by) {
+        if let Err(error) = space::check(self.tree, space::of_run(self.tree, self.run)) {
+            return Applied::Refused { error };
+        }
+        let lock = match journal::lock(self.tree, &self.run.id, &self.run.by, self.terms) {
             Ok(lock) => lock,
             Err(NoLock::Held(holder)) => return Applied::Locked { holder },
             Err(NoLock::Failed(error)) => return Applied::Refused { error: error.to_string() },
@@ -98,11 +97,23 @@ impl Session<'_> {
             return Applied::Refused { error: error.to_string() };
         }
         let outcomes = self.perform_works();
+        let any = |wanted: fn(&Outcome) -> bool| outcomes.iter().any(wanted);
+        let how = if any(|outcome| matches!(outcome, Outcome::Interrupted { .. } | Outcome::NotStarted)) {
+            Ending::Interrupted
+        } else if any(|outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Blocked { .. })) {
+            Ending::Failed
+        } else {
+            Ending::Done
+        };
         if let Some(journal) = self.journal.take() {
-            let clean = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done { .. } | Outcome::Short { .. }));
             let _ = journal::clear_stage(self.tree, journal.directory());
             // What was done is done and recorded; a journal without its last line says only that nobody saw the end.
-            let _ = journal.end(self.tree, clean);
+            let _ = journal.end(self.tree, how);
+        }
+        if how == Ending::Done {
+            // These only tidy up; the next run that ends well does it again.
+            let _ = journal::forget_interrupted(self.tree);
+            let _ = retention::collect(self.tree, self.terms, &self.run.id);
         }
         drop(lock);
         Applied::Ran { outcomes }
@@ -196,7 +207,12 @@ impl Session<'_> {
             let failed = |at: &&usize| {
                 matches!(
                     outcomes.get(**at),
-                    Some(Outcome::Failed { .. } | Outcome::Blocked { .. } | Outcome::NotStarted)
+                    Some(
+                        Outcome::Failed { .. }
+                            | Outcome::Blocked { .. }
+                            | Outcome::Interrupted { .. }
+                            | Outcome::NotStarted
+                    )
                 )
             };
             let outcome = if self.is_cancelled() {
@@ -213,19 +229,18 @@ impl Session<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.tree.seam.is_cut() || self.cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst))
+        self.tree.seam.is_cut() || self.terms.is_cancelled()
     }
 
     fn perform_work(&mut self, index: usize, work: &Work) -> Outcome {
         let mut outcome = Outcome::Done { changed: false };
         for (at, step) in work.steps.iter().enumerate() {
-            let result = if self.is_cancelled() {
-                Err("the run was interrupted before this step".to_string())
-            } else {
-                (self.on)(&StepEvent::Started { work: index, step: at });
-                self.perform_step(work, at).map_err(|error| error.to_string())
-            };
-            match result {
+            if self.is_cancelled() {
+                outcome = if at == 0 { Outcome::NotStarted } else { Outcome::Interrupted { step: at } };
+                break;
+            }
+            (self.on)(&StepEvent::Started { work: index, step: at });
+            match self.perform_step(work, at) {
                 Ok(Ended::Done { changed }) => {
                     (self.on)(&StepEvent::Done { work: index, step: at, changed });
                     if let Outcome::Done { changed: any } = &mut outcome {
@@ -237,7 +252,7 @@ impl Session<'_> {
                     outcome = Outcome::Short { wanted, found };
                 }
                 Err(error) => {
-                    outcome = Outcome::Failed { step: at, action: step.op.describe(), error };
+                    outcome = Outcome::Failed { step: at, action: step.op.describe(), error: error.to_string() };
                     break;
                 }
             }
@@ -323,7 +338,7 @@ impl Session<'_> {
         let inverses = self.inverses(work, at, op)?;
         let paths: Vec<AbsPath> = inverses.iter().filter_map(Inverse::file).cloned().collect();
         let before: Vec<Matcher> = paths.iter().map(|path| journal::fingerprint(tree, path)).collect();
-        let number = self.journal()?.intent(tree, Some(&work.address), op.describe(), inverses)?;
+        let number = self.journal()?.intent(tree, Some(&work.address), op.describe(), inverses.clone())?;
         let mut owed = vec![];
         for activation in &step.owes {
             if journal::owe(tree, activation, &self.run.id)? {
@@ -332,7 +347,7 @@ impl Session<'_> {
         }
         let result = self.act(step);
         match &result {
-            Ok(()) => self.journal()?.done(tree, number, &paths)?,
+            Ok(()) => self.journal()?.done(tree, number, journal::stand(tree, &inverses))?,
             Err(error) => {
                 let _ = self.journal()?.failed(tree, number, &error.to_string());
                 // What was not written makes nothing due.
@@ -368,8 +383,8 @@ impl Session<'_> {
     fn inverses(&mut self, work: &Work, at: usize, op: &Op) -> Result<Vec<Inverse>, StepError> {
         let tree = self.tree;
         let becomes = match op {
-            Op::Write { content, owner, .. } => Some(journal::file(content.digest(), *owner)),
-            Op::Install { name, owner, .. } => Some(journal::file(self.staged.content(tree, name)?.digest(), *owner)),
+            Op::Write { content, owner, .. } => Some(record::file(content.digest(), *owner)),
+            Op::Install { name, owner, .. } => Some(record::file(self.staged.content(tree, name)?.digest(), *owner)),
             Op::Link { target, .. } => Some(Matcher::Link { target: target.clone() }),
             Op::Remove { .. } => Some(Matcher::Absent),
             _ => None,

@@ -11,9 +11,10 @@ use rustix::{
     io::Errno,
     time::{ClockId, clock_gettime},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
+    Terms,
     read::{self, answer, contents},
     tree::{Place, Tree, TreeError},
     write::{self, Attributes, Content, Xattr},
@@ -22,186 +23,24 @@ use crate::{
     address::Address,
     host::{
         bytes::{Bytes, Digest},
+        journal::{Ending, FORMAT, Inverse, Record, Saved, Story},
         matcher::Matcher,
-        op::{Command, Form, Op, Owner},
+        op::{Form, Owner},
         path::AbsPath,
         read::Read,
-        run::RunId,
-        state::{Owed, STATE_DIR, Short},
+        run::{RunId, utc},
+        state::{Owed, STATE_DIR, Short, Unfinished},
     },
 };
 
-/// The number of the format of a journal.
-pub const FORMAT: &str = "vprov.journal/1";
+/// How long the lock is tried for at least: a program that the last holder was just starting keeps it until it is loaded.
+const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How often the lock is tried, 20 ms apart.
-const TRIES: usize = 15;
+/// How long there is between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The most that is read of a journal.
 const LIMIT: usize = 256 << 20;
-
-/// One line of a journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Record {
-    /// The first line.
-    Begun {
-        /// [`FORMAT`].
-        format: String,
-        /// The run.
-        run: RunId,
-        /// Who asked for it.
-        by: String,
-        /// When, in seconds since 1970 (UTC).
-        at: i64,
-        /// The run that this one takes back.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        takes_back: Option<RunId>,
-    },
-    /// An operation is about to act.
-    Intent {
-        /// Its number in the run, from 0.
-        number: usize,
-        /// The resource.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        address: Option<Address>,
-        /// What will be done, for people.
-        action: String,
-        /// What takes it back, in the order in which it was saved.
-        inverses: Vec<Inverse>,
-    },
-    /// It acted.
-    Done {
-        /// Its number.
-        number: usize,
-        /// What stands now at the paths of its inverses.
-        now: Vec<(AbsPath, Matcher)>,
-    },
-    /// It failed; it may have acted in part.
-    Failed {
-        /// Its number.
-        number: usize,
-        /// Why.
-        error: String,
-    },
-    /// The last line of a run that came to its end.
-    Ended {
-        /// When, in seconds since 1970 (UTC).
-        at: i64,
-        /// Whether nothing failed.
-        clean: bool,
-    },
-}
-
-/// What takes a part of an operation back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Inverse {
-    /// What stood at a path is put there again.
-    Restore {
-        /// Where.
-        path: AbsPath,
-        /// What.
-        before: Saved,
-        /// What the operation will leave there, where that is known beforehand.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        becomes: Option<Matcher>,
-    },
-    /// A value of the kernel is written again.
-    Value {
-        /// Where.
-        path: AbsPath,
-        /// How it is shown.
-        form: Form,
-        /// The value; none if it could not be read.
-        old: Option<String>,
-    },
-    /// A program is run.
-    Program {
-        /// The program that takes it back.
-        undo: Command,
-        /// The program that was run.
-        redo: Command,
-    },
-    /// A derived file is made again out of what it derives from.
-    Derive {
-        /// Where.
-        path: AbsPath,
-        /// What stood there; kept for people, never put back.
-        before: Saved,
-        /// How it is made.
-        ops: Vec<Op>,
-    },
-    /// Nothing takes it back.
-    Irreversible,
-}
-
-impl Inverse {
-    /// Returns the file that it is about.
-    #[must_use]
-    pub fn file(&self) -> Option<&AbsPath> {
-        match self {
-            Self::Restore { path, .. } | Self::Derive { path, .. } => Some(path),
-            Self::Value { .. } | Self::Program { .. } | Self::Irreversible => None,
-        }
-    }
-}
-
-/// Returns the rule that a file of this content and owner satisfies.
-#[must_use]
-pub fn file(digest: Digest, owner: Owner) -> Matcher {
-    Matcher::File { digest, mode: owner.mode, uid: owner.uid, gid: owner.gid }
-}
-
-/// What stood at a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Saved {
-    /// Nothing.
-    Absent,
-    /// A regular file; its content is in `objects/`.
-    File {
-        /// The name of the content.
-        digest: Digest,
-        /// Owner and mode.
-        owner: Owner,
-        /// Extended attributes.
-        xattrs: Vec<(String, Bytes)>,
-        /// Seconds and nanoseconds of the last modification.
-        mtime: (i64, i64),
-    },
-    /// A symbolic link.
-    Link {
-        /// As written.
-        target: String,
-        /// Its owner.
-        uid: u32,
-        /// Its group.
-        gid: u32,
-    },
-    /// A directory.
-    Directory {
-        /// Owner and mode.
-        owner: Owner,
-        /// Extended attributes.
-        xattrs: Vec<(String, Bytes)>,
-    },
-}
-
-impl Saved {
-    /// Returns the rule that what is restored satisfies.
-    #[must_use]
-    pub fn matcher(&self) -> Matcher {
-        match self {
-            Self::Absent => Matcher::Absent,
-            Self::File { digest, owner, .. } => {
-                Matcher::File { digest: *digest, mode: owner.mode, uid: owner.uid, gid: owner.gid }
-            }
-            Self::Link { target, .. } => Matcher::Link { target: target.clone() },
-            Self::Directory { owner, .. } => Matcher::Directory { mode: owner.mode, uid: owner.uid, gid: owner.gid },
-        }
-    }
-}
 
 /// The lock on a host; the kernel frees it when the holder ends, however that comes about.
 pub struct Lock(#[expect(dead_code, reason = "it is held by being open")] OwnedFd);
@@ -230,12 +69,12 @@ pub fn now() -> i64 {
 ///
 /// # Panics
 /// Never: what comes in is made of digits, letters and fixed names.
-fn state(rest: &str) -> AbsPath {
+pub fn state(rest: &str) -> AbsPath {
     AbsPath::known(&format!("{STATE_DIR}/{rest}"))
 }
 
-/// Takes the lock for a run, or says who holds it.
-pub fn lock(tree: &Tree, run: &RunId, by: &str) -> Result<Lock, NoLock> {
+/// Takes the lock for a run, or says who holds it. The terms say how long it is waited for.
+pub fn lock(tree: &Tree, run: &RunId, by: &str, terms: &Terms) -> Result<Lock, NoLock> {
     ensure(tree, &AbsPath::known(STATE_DIR))?;
     let path = state("lock");
     let place = tree.holder(&path)?;
@@ -243,24 +82,24 @@ pub fn lock(tree: &Tree, run: &RunId, by: &str) -> Result<Lock, NoLock> {
     tree.seam.point()?;
     let file =
         fs::openat(&place, &place.name, flags, Mode::RUSR | Mode::WUSR).map_err(TreeError::system("open", &path))?;
-    let mut tries = 0;
+    let mut left = terms.lock_timeout.max(PATIENCE);
     loop {
         match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
-            // A program that the last holder was just starting keeps the lock until it is loaded.
-            Err(Errno::WOULDBLOCK) if tries < TRIES => std::thread::sleep(Duration::from_millis(20)),
+            Err(Errno::WOULDBLOCK) if !left.is_zero() && !terms.is_cancelled() => {
+                std::thread::sleep(PAUSE);
+                left = left.saturating_sub(PAUSE);
+            }
             Err(Errno::WOULDBLOCK) => {
                 let holder = contents(&file, 4096).unwrap_or_default();
                 return Err(NoLock::Held(String::from_utf8_lossy(&holder).trim().into()));
             }
             Err(errno) => return Err(TreeError::system("lock", &path)(errno).into()),
         }
-        tries += 1;
     }
     tree.seam.point()?;
     fs::ftruncate(&file, 0).map_err(TreeError::system("write", &path))?;
-    let since = RunId::new(u64::try_from(now()).unwrap_or(0), 0);
-    let since = since.as_str().split('-').next().unwrap_or_default().to_string();
+    let since = utc(now());
     tree.seam.point()?;
     write::write_all(&file, format!("{by}, run {run}, since {since}\n").as_bytes())
         .map_err(TreeError::system("write", &path))?;
@@ -374,7 +213,9 @@ impl Journal {
             return Err(TreeError::refused(&directory, "is there already: this run was begun before"));
         }
         ensure(tree, &directory.join("objects").expect("it is a plain name"))?;
-        put(tree, &directory.join("open").expect("it is a plain name"), b"")?;
+        let time = clock_gettime(ClockId::Realtime);
+        let unfinished = Unfinished { run: run.clone(), by: by.into(), at: time.tv_sec };
+        put(tree, &directory.join("open").expect("it is a plain name"), &json(&unfinished))?;
         let path = directory.join("journal").expect("it is a plain name");
         let place = tree.holder(&path)?;
         let flags =
@@ -387,7 +228,8 @@ impl Journal {
             format: FORMAT.into(),
             run: run.clone(),
             by: by.into(),
-            at: now(),
+            at: time.tv_sec,
+            ns: u32::try_from(time.tv_nsec).unwrap_or(0),
             takes_back: takes_back.cloned(),
         };
         journal.append(tree, &begun)?;
@@ -424,8 +266,7 @@ impl Journal {
     ///
     /// # Errors
     /// Fails as the system does.
-    pub fn done(&self, tree: &Tree, number: usize, paths: &[AbsPath]) -> Result<(), TreeError> {
-        let now = paths.iter().map(|path| (path.clone(), fingerprint(tree, path))).collect();
+    pub fn done(&self, tree: &Tree, number: usize, now: Vec<(AbsPath, Matcher)>) -> Result<(), TreeError> {
         self.append(tree, &Record::Done { number, now })
     }
 
@@ -441,9 +282,14 @@ impl Journal {
     ///
     /// # Errors
     /// Fails as the system does.
-    pub fn end(self, tree: &Tree, clean: bool) -> Result<(), TreeError> {
-        self.append(tree, &Record::Ended { at: now(), clean })?;
-        write::remove(tree, &self.directory.join("open").expect("it is a plain name"), &mut || Ok(()))
+    pub fn end(self, tree: &Tree, how: Ending) -> Result<(), TreeError> {
+        let open = self.directory.join("open").expect("it is a plain name");
+        self.append(tree, &Record::Ended { at: now(), how })?;
+        if how == Ending::Interrupted {
+            set_interrupted(tree, &self.directory)
+        } else {
+            write::remove(tree, &open, &mut || Ok(()))
+        }
     }
 
     /// Returns the directory for what is staged, closed to others.
@@ -532,29 +378,15 @@ pub fn fingerprint(tree: &Tree, path: &AbsPath) -> Matcher {
     Matcher::same_as(&answer(tree, &read))
 }
 
-/// A run as its journal tells it.
+/// A run of before, with the place of its journal.
 pub struct Past {
     /// The directory of the run.
     pub directory: AbsPath,
-    /// Its operations, oldest first.
-    pub intents: Vec<PastIntent>,
-    /// The run that it took back.
-    pub takes_back: Option<RunId>,
+    /// What its journal tells.
+    pub story: Story,
 }
 
-/// An operation of a past run.
-pub struct PastIntent {
-    /// The resource.
-    pub address: Option<Address>,
-    /// What was done, for people.
-    pub action: String,
-    /// What takes it back.
-    pub inverses: Vec<Inverse>,
-    /// What stood at its paths afterwards; none if it did not come to its end.
-    pub now: Vec<(AbsPath, Matcher)>,
-}
-
-/// Reads a run's journal. A last line that was cut off is left out: what it announces did not begin.
+/// Reads a run's journal.
 ///
 /// # Errors
 /// Says why there is no such run or why its journal makes no sense.
@@ -568,45 +400,38 @@ pub fn past(tree: &Tree, run: &RunId) -> Result<Past, String> {
         Err(errno) => return Err(TreeError::system("read", &path)(errno).to_string()),
     };
     let text = contents(file, LIMIT).map_err(|error| format!("cannot read `{path}`: {error}"))?;
-    let mut past = Past { directory, intents: vec![], takes_back: None };
-    for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if !line.ends_with(b"\n") {
-            break;
-        }
-        let record: Record =
-            serde_json::from_slice(line).map_err(|error| format!("`{path}`, line {}: {error}", at + 1))?;
-        match record {
-            Record::Begun { format, .. } if format != FORMAT => {
-                return Err(format!("`{path}` has the format `{format}`; this vprov knows `{FORMAT}`"));
-            }
-            Record::Begun { takes_back, .. } => past.takes_back = takes_back,
-            Record::Intent { address, action, inverses, .. } => {
-                past.intents.push(PastIntent { address, action, inverses, now: vec![] });
-            }
-            Record::Done { number, now } => {
-                let intent = past.intents.get_mut(number);
-                intent.ok_or_else(|| format!("`{path}`, line {}: there is no operation {number}", at + 1))?.now = now;
-            }
-            Record::Failed { .. } | Record::Ended { .. } => {}
-        }
-    }
-    Ok(past)
+    let story = Story::decode(run, &text).map_err(|error| format!("`{path}`{error}"))?;
+    Ok(Past { directory, story })
 }
 
 impl Past {
+    /// Returns where a content is that the run saved.
+    #[must_use]
+    pub fn place_of(&self, digest: Digest) -> AbsPath {
+        self.directory.join(&format!("objects/{digest}")).expect("it is a plain name")
+    }
+
     /// Opens a content that the run saved.
     ///
     /// # Errors
     /// Fails as the system does.
     pub fn object(&self, tree: &Tree, digest: Digest) -> Result<OwnedFd, TreeError> {
-        let path = self.directory.join(&format!("objects/{digest}")).expect("it is a plain name");
+        let path = self.place_of(digest);
         tree.find(&path, false).and_then(|place: Place| place.open(false)).map_err(TreeError::system("read", &path))
     }
 
-    /// Tells whether the run was taken back.
+    /// Returns the run that took this one back, if one did.
     #[must_use]
-    pub fn is_taken_back(&self, tree: &Tree) -> bool {
-        tree.find(&self.marker(), false).and_then(|place| place.stat(false)).is_ok()
+    pub fn taken_back_by(&self, tree: &Tree) -> Option<RunId> {
+        answer(tree, &Read::entry(self.marker())).text()?.trim().parse().ok()
+    }
+
+    /// Forgets that the run was interrupted: it is taken back.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn forget_interrupted(&self, tree: &Tree) -> Result<(), TreeError> {
+        write::remove(tree, &self.directory.join("interrupted").expect("it is a plain name"), &mut || Ok(()))
     }
 
     /// Remembers that the run was taken back by another one.
@@ -636,12 +461,8 @@ impl Past {
 /// # Errors
 /// Fails as the system does.
 pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
-    let runs = state("runs");
-    for name in read::names_in(tree, &runs) {
-        let Ok(run) = name.parse::<RunId>() else { continue };
-        let directory = state(&format!("runs/{run}"));
-        let open = directory.join("open").expect("it is a plain name");
-        if tree.find(&open, false).and_then(|place| place.stat(false)).is_err() {
+    for (run, directory) in runs(tree) {
+        if !is_marked(tree, &directory, "open") {
             if !read::names_in(tree, &directory).iter().any(|name| name == "journal") {
                 write::sweep(tree, &directory);
             }
@@ -650,7 +471,7 @@ pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
         let mut directories = BTreeSet::from([directory.clone(), state("owed"), state("")]);
         directories.insert(directory.join("objects").expect("it is a plain name"));
         if let Ok(past) = past(tree, &run) {
-            for inverse in past.intents.iter().flat_map(|intent| &intent.inverses) {
+            for inverse in past.story.intents.iter().flat_map(|intent| &intent.inverses) {
                 if let Inverse::Restore { path, .. } | Inverse::Derive { path, .. } = inverse {
                     directories.extend(path.parent());
                 }
@@ -658,10 +479,67 @@ pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
         }
         directories.iter().for_each(|directory| write::sweep(tree, directory));
         clear_stage(tree, &directory)?;
-        put(tree, &directory.join("interrupted").expect("it is a plain name"), b"")?;
-        write::remove(tree, &open, &mut || Ok(()))?;
+        set_interrupted(tree, &directory)?;
     }
     Ok(())
+}
+
+/// Turns the record of a run that goes on into one of a run that was interrupted.
+fn set_interrupted(tree: &Tree, directory: &AbsPath) -> Result<(), TreeError> {
+    let open = directory.join("open").expect("it is a plain name");
+    let record = answer(tree, &Read::entry(open.clone())).content().cloned().unwrap_or_default();
+    put(tree, &directory.join("interrupted").expect("it is a plain name"), &record.0)?;
+    write::remove(tree, &open, &mut || Ok(()))
+}
+
+/// Tells whether the directory of a run holds a file of this name.
+#[must_use]
+pub fn is_marked(tree: &Tree, directory: &AbsPath, name: &str) -> bool {
+    let path = directory.join(name).expect("it is a plain name");
+    tree.find(&path, false).and_then(|place| place.stat(false)).is_ok()
+}
+
+/// Tells whether there is a run that did not come to its end.
+#[must_use]
+pub fn is_any_unfinished(tree: &Tree) -> bool {
+    runs(tree)
+        .iter()
+        .any(|(_, directory)| is_marked(tree, directory, "open") || is_marked(tree, directory, "interrupted"))
+}
+
+/// Forgets that runs were interrupted: a later one ended well.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn forget_interrupted(tree: &Tree) -> Result<(), TreeError> {
+    for (_, directory) in runs(tree) {
+        if is_marked(tree, &directory, "interrupted") {
+            write::remove(tree, &directory.join("interrupted").expect("it is a plain name"), &mut || Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns all runs with their directories, in the order of their names.
+#[must_use]
+pub fn runs(tree: &Tree) -> Vec<(RunId, AbsPath)> {
+    let names = read::names_in(tree, &state("runs"));
+    let runs = names.iter().filter_map(|name| name.parse::<RunId>().ok());
+    runs.map(|run| (run.clone(), state(&format!("runs/{run}")))).collect()
+}
+
+/// Returns the rule that says what stands now where inverses would act.
+#[must_use]
+pub fn stand(tree: &Tree, inverses: &[Inverse]) -> Vec<(AbsPath, Matcher)> {
+    let now = inverses.iter().filter_map(|inverse| match inverse {
+        Inverse::Restore { path, .. } | Inverse::Derive { path, .. } => Some((path.clone(), fingerprint(tree, path))),
+        Inverse::Value { path, form, .. } => {
+            let value = super::apply::value(tree, path, *form)?;
+            Some((path.clone(), if *form == Form::Choice { Matcher::Choice(value) } else { Matcher::Words(value) }))
+        }
+        Inverse::Program { .. } | Inverse::Irreversible => None,
+    });
+    now.collect()
 }
 
 /// Removes what a run staged.

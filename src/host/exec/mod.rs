@@ -8,19 +8,33 @@ mod journal;
 mod namespace;
 mod process;
 mod read;
+mod retention;
 mod rollback;
+mod space;
 mod stage;
 mod tree;
 mod write;
 
-use std::{path::PathBuf, sync::Arc, sync::atomic::AtomicBool};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use self::tree::{Seam, Tree};
 use super::{
     Host, HostError,
+    bytes::Digest,
     read::{Answer, Read},
     run::{Applied, RolledBack, Run, RunId, StepEvent},
+    undo::{TakeBack, TookBack, UndoPlan},
 };
+
+/// How many runs a host remembers if nothing else is said.
+pub const KEEP_RUNS: usize = 20;
 
 /// How an executor works.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +48,34 @@ pub struct Settings {
     /// For tests: from this point on (counted from 0, one before each system call that changes something) nothing is
     /// written any more, as if the power were cut.
     pub fail_at: Option<usize>,
+    /// How long the host's lock is waited for.
+    pub lock_timeout: Duration,
+    /// How many runs the host remembers; [`KEEP_RUNS`] if nothing is said.
+    pub keep_runs: Option<usize>,
+    /// The digest under which this binary lies among the executors; old ones are removed then.
+    pub build: Option<Digest>,
+}
+
+/// How runs are done.
+struct Terms {
+    cancel: Option<Arc<AtomicBool>>,
+    lock_timeout: Duration,
+    keep_runs: usize,
+    build: Option<Digest>,
+}
+
+impl Terms {
+    /// Tells whether the run is to end after its current step.
+    fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::SeqCst))
+    }
 }
 
 /// The host that this process runs on.
 pub struct LocalHost {
     tree: Tree,
     observe: bool,
-    cancel: Option<Arc<AtomicBool>>,
+    terms: Terms,
 }
 
 impl LocalHost {
@@ -49,9 +84,10 @@ impl LocalHost {
     /// # Errors
     /// Fails if the root is no directory that can be entered.
     pub fn new(settings: Settings) -> Result<Self, HostError> {
-        let Settings { root, observe, cancel, fail_at } = settings;
+        let Settings { root, observe, cancel, fail_at, lock_timeout, keep_runs, build } = settings;
         let tree = Tree::open(root, Seam::new(fail_at)).map_err(|error| HostError::Refused(error.to_string()))?;
-        Ok(Self { tree, observe, cancel })
+        let terms = Terms { cancel, lock_timeout, keep_runs: keep_runs.unwrap_or(KEEP_RUNS), build };
+        Ok(Self { tree, observe, terms })
     }
 
     /// Returns how many points a run could have been cut at so far, see [`Settings::fail_at`].
@@ -72,12 +108,20 @@ impl Host for LocalHost {
 
     fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError> {
         self.may_change()?;
-        apply::apply(&self.tree, self.cancel.as_deref(), run, on)
+        apply::apply(&self.tree, &self.terms, run, on)
     }
 
     fn rollback(&mut self, run: &RunId) -> Result<RolledBack, HostError> {
+        self.undo(&TakeBack::of(run)).and_then(TookBack::done)
+    }
+
+    fn undo_plan(&mut self, run: &RunId) -> Result<UndoPlan, HostError> {
+        rollback::plan(&self.tree, run)
+    }
+
+    fn undo(&mut self, what: &TakeBack) -> Result<TookBack, HostError> {
         self.may_change()?;
-        rollback::rollback(&self.tree, run)
+        rollback::undo(&self.tree, &self.terms, what)
     }
 }
 

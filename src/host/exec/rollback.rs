@@ -1,8 +1,13 @@
 //! A run is taken back from its journal alone, newest operation first; doing so is a run itself.
 
+use std::collections::BTreeMap;
+
 use super::{
+    Terms,
     apply::{is_left_for_boot, value},
-    journal::{self, Inverse, Journal, NoLock, Past, PastIntent, Saved},
+    journal::{self, Journal, NoLock, Past},
+    read::{answer, contents},
+    space,
     stage::{self, Acted, Staged, StepError},
     tree::{Tree, TreeError},
     write::{self, Attributes, Content, Xattr},
@@ -10,93 +15,305 @@ use super::{
 use crate::host::{
     HostError,
     bytes::Bytes,
+    journal::{Ending, Inverse, PastIntent, Saved},
     matcher::Matcher,
-    op::{Form, Op, Undo},
+    op::{Check, Command, Form, Op, Source, Undo},
     path::AbsPath,
-    run::{RolledBack, RunId},
+    read::{Answer, Meta, Read},
+    run::{RolledBack, RunId, utc},
+    undo::{Changed, TakeBack, TookBack, UndoAct, UndoPlan, UndoStep},
 };
 
-/// Takes a run back, see [`crate::host::Host::rollback`].
-///
-/// Files, links, directories and values come first, newest first; then the programs that undo others; then derived files are
-/// made again. What somebody changed since the run is left as it is and told.
+/// The most of one file that a preview shows.
+const SHOWN: usize = 1 << 20;
+
+/// The most of all files that a preview shows.
+const ALL_SHOWN: usize = 16 << 20;
+
+/// Tells what taking a run back would do, see [`crate::host::Host::undo_plan`].
 ///
 /// # Errors
-/// Fails if there is no such run, if it was taken back already, or if another run holds the lock.
-pub fn rollback(tree: &Tree, run: &RunId) -> Result<RolledBack, HostError> {
-    let result = take_back(tree, run);
+/// Fails if there is no such run.
+pub fn plan(tree: &Tree, run: &RunId) -> Result<UndoPlan, HostError> {
+    journal::past(tree, run).map(|past| plan_of(tree, &past)).map_err(HostError::Refused)
+}
+
+/// Takes a run back, see [`crate::host::Host::undo`].
+///
+/// Files, links, directories and values come first, newest first; then the programs that undo others; then derived files are
+/// made again.
+///
+/// # Errors
+/// Fails if there is no such run, if it was taken back already, or as the system does.
+pub fn undo(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, HostError> {
+    let result = take_back(tree, terms, what);
     if tree.seam.is_cut() { Err(HostError::Unreachable("cut".into())) } else { result }
 }
 
-fn take_back(tree: &Tree, run: &RunId) -> Result<RolledBack, HostError> {
+fn take_back(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, HostError> {
     let refused = |error: TreeError| HostError::Refused(error.to_string());
+    let run = &what.run;
     // First without the lock: a run that does not exist must not make its directory.
-    journal::past(tree, run).map_err(HostError::Refused)?;
+    let past = journal::past(tree, run).map_err(HostError::Refused)?;
+    space::check(tree, needs(tree, &past)).map_err(HostError::Refused)?;
     let chance = u16::try_from(write::chance() & 0xffff).unwrap_or(0);
-    let own = RunId::new(u64::try_from(journal::now()).unwrap_or(0), chance);
-    let by = format!("rollback of {run}");
-    let _lock = match journal::lock(tree, &own, &by) {
+    let own = what.id.clone().unwrap_or_else(|| RunId::new(u64::try_from(journal::now()).unwrap_or(0), chance));
+    let _lock = match journal::lock(tree, &own, &what.by, terms) {
         Ok(lock) => lock,
-        Err(NoLock::Held(holder)) => return Err(HostError::Refused(format!("another run holds the lock: {holder}"))),
+        Err(NoLock::Held(holder)) => return Ok(TookBack::Locked { holder }),
         Err(NoLock::Failed(error)) => return Err(refused(error)),
     };
     journal::clear_cut_runs(tree).map_err(refused)?;
     let past = journal::past(tree, run).map_err(HostError::Refused)?;
-    if past.is_taken_back(tree) {
+    let plan = plan_of(tree, &past);
+    if plan.taken_back_by.is_some() {
         return Err(HostError::Refused(format!("the run `{run}` was taken back already")));
     }
-    let mut back = Back {
-        tree,
-        past: &past,
-        own: &own,
-        by: &by,
-        run,
-        journal: None,
-        refused: vec![],
-        told: RolledBack::default(),
-    };
-    let intents: Vec<&PastIntent> = past.intents.iter().rev().collect();
-    let inverses: Vec<(&PastIntent, &Inverse)> =
-        intents.iter().flat_map(|intent| intent.inverses.iter().rev().map(|inverse| (*intent, inverse))).collect();
-    for (intent, inverse) in &inverses {
-        back.files(intent, inverse);
+    if what.expects.is_some_and(|expected| expected != plan.digest()) {
+        return Ok(TookBack::Moved);
     }
-    back.forgive();
+    if what.changed == Changed::Refuse && plan.changed().next().is_some() {
+        return Ok(TookBack::Changed { what: plan.changed().map(String::from).collect() });
+    }
+    let mut back =
+        Back { tree, terms, past: &past, own: &own, what, journal: None, refused: vec![], told: RolledBack::default() };
+    back.take_all();
+    let Back { journal, mut told, .. } = back;
+    if !told.interrupted {
+        journal::settle_run(tree, run).map_err(refused)?;
+        if !past.story.intents.is_empty() {
+            past.set_taken_back(tree, &own).map_err(refused)?;
+        }
+        if let Some(earlier) = &past.story.takes_back
+            && let Ok(earlier) = journal::past(tree, earlier)
+        {
+            earlier.unset_taken_back(tree).map_err(refused)?;
+        }
+        past.forget_interrupted(tree).map_err(refused)?;
+    }
+    if let Some(journal) = journal {
+        told.run = Some(own.clone());
+        journal::clear_stage(tree, journal.directory()).map_err(refused)?;
+        let how = match (told.interrupted, told.left.is_empty()) {
+            (true, _) => Ending::Interrupted,
+            (_, true) => Ending::Done,
+            (_, false) => Ending::Failed,
+        };
+        journal.end(tree, how).map_err(refused)?;
+    }
+    Ok(TookBack::Done(told))
+}
+
+/// Returns what is needed to put everything back that a run saved, and to keep what stands there now.
+fn needs(tree: &Tree, past: &Past) -> Vec<space::Need> {
+    let mut needs = vec![];
+    for inverse in past.story.intents.iter().flat_map(|intent| &intent.inverses) {
+        let Some(path) = inverse.file() else { continue };
+        if let Inverse::Restore { before: Saved::File { digest, .. }, .. } = inverse {
+            needs.push((path.clone(), space::size_of(tree, &past.place_of(*digest))));
+        }
+        needs.push((journal::state("runs"), space::size_of(tree, path)));
+    }
+    needs
+}
+
+fn plan_of(tree: &Tree, past: &Past) -> UndoPlan {
+    let mut preview =
+        Preview { tree, past, steps: vec![], paths: BTreeMap::new(), values: BTreeMap::new(), left: ALL_SHOWN };
+    let inverses = past.story.inverses();
     for (intent, inverse) in &inverses {
-        back.programs(intent, inverse);
+        preview.file(intent, inverse);
+    }
+    for (intent, inverse) in &inverses {
+        preview.program(intent, inverse);
     }
     let mut derived: Vec<&AbsPath> = vec![];
     for (intent, inverse) in &inverses {
-        if let Inverse::Derive { path, .. } = inverse
+        if let Inverse::Derive { path, ops, .. } = inverse
             && !derived.contains(&path)
+            && !is_derivation_left(tree, ops)
         {
             derived.push(path);
-            back.derived(intent, inverse);
+            let by = ops.iter().filter_map(program_of).map(|command| command.argv.join(" ")).collect();
+            preview.push(intent, UndoAct::Generate { path: path.clone(), by }, None);
         }
     }
-    let Back { journal, told, .. } = back;
-    journal::settle_run(tree, run).map_err(refused)?;
-    if !past.intents.is_empty() {
-        past.set_taken_back(tree, &own).map_err(refused)?;
+    let story = &past.story;
+    UndoPlan {
+        run: story.run.clone(),
+        by: story.by.clone(),
+        at: story.began.0,
+        ended: story.ended.map(|(_, how)| how),
+        taken_back_by: past.taken_back_by(tree),
+        steps: preview.steps,
     }
-    if let Some(earlier) = &past.takes_back
-        && let Ok(earlier) = journal::past(tree, earlier)
-    {
-        earlier.unset_taken_back(tree).map_err(refused)?;
+}
+
+/// What would be done, found by doing it to what is known of the host instead of to the host.
+struct Preview<'a> {
+    tree: &'a Tree,
+    past: &'a Past,
+    steps: Vec<UndoStep>,
+    /// What would stand at paths, and the step that does it.
+    paths: BTreeMap<AbsPath, (Matcher, usize)>,
+    /// What values would be, and the step that writes them.
+    values: BTreeMap<AbsPath, (String, usize)>,
+    /// How much content may still be shown.
+    left: usize,
+}
+
+impl Preview<'_> {
+    fn push(&mut self, intent: &PastIntent, act: UndoAct, changed: Option<String>) {
+        self.steps.push(UndoStep { address: intent.address.clone(), act, changed });
     }
-    if let Some(journal) = journal {
-        journal::clear_stage(tree, journal.directory()).map_err(refused)?;
-        journal.end(tree, told.left.is_empty()).map_err(refused)?;
+
+    fn file(&mut self, intent: &PastIntent, inverse: &Inverse) {
+        match inverse {
+            Inverse::Restore { path, before, becomes } => self.path(intent, path, before, becomes.as_ref()),
+            Inverse::Value { path, form, old: Some(old) } => self.value(intent, path, *form, old),
+            Inverse::Value { old: None, .. } => {
+                let reason = "the value before could not be read".into();
+                self.push(intent, UndoAct::Impossible { action: intent.action.clone(), reason }, None);
+            }
+            Inverse::Program { .. } | Inverse::Derive { .. } | Inverse::Irreversible => {}
+        }
     }
-    Ok(told)
+
+    fn path(&mut self, intent: &PastIntent, path: &AbsPath, before: &Saved, becomes: Option<&Matcher>) {
+        if let Some((stands, step)) = self.paths.get_mut(path) {
+            *stands = before.matcher();
+            let step = *step;
+            let old = self.shown_before(before);
+            if let UndoAct::Path { then, .. } = &mut self.steps[step].act {
+                *then = old;
+            }
+            return;
+        }
+        let found = journal::fingerprint(self.tree, path);
+        if found == before.matcher() || self.past.story.first(path).is_some_and(|first| found == first.matcher()) {
+            return;
+        }
+        let now = self.bounded(answer(self.tree, &Read::entry(path.clone())));
+        let changed = changed_since(intent, path, becomes, &found).map(|words| {
+            format!("{words}{}", now.meta().map_or_else(String::new, |meta| format!(" (modified {})", utc(meta.mtime))))
+        });
+        let then = self.shown_before(before);
+        self.paths.insert(path.clone(), (before.matcher(), self.steps.len()));
+        self.push(intent, UndoAct::Path { path: path.clone(), now, then }, changed);
+    }
+
+    fn value(&mut self, intent: &PastIntent, path: &AbsPath, form: Form, old: &str) {
+        if let Some((stands, step)) = self.values.get_mut(path) {
+            *stands = old.into();
+            let step = *step;
+            if let UndoAct::Value { then, .. } = &mut self.steps[step].act {
+                *then = old.into();
+            }
+            return;
+        }
+        let found = value(self.tree, path, form);
+        let is_back = found.is_some() && found.as_deref() == self.past.story.first_value(path);
+        if is_back || found.as_deref() == Some(old) || is_value_left(self.tree, path, form) {
+            return;
+        }
+        let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher);
+        let changed = match (&found, known) {
+            (Some(found), Some(known)) if !known.matches_text(found) => {
+                Some(format!("`{path}` changed since the run: it was {}, and now it is `{found}`", known.describe()))
+            }
+            _ => None,
+        };
+        self.values.insert(path.clone(), (old.into(), self.steps.len()));
+        self.push(intent, UndoAct::Value { path: path.clone(), now: found, then: old.into() }, changed);
+    }
+
+    fn program(&mut self, intent: &PastIntent, inverse: &Inverse) {
+        match inverse {
+            Inverse::Program { undo, .. } if !stage::is_left_for_boot(self.tree, undo) => {
+                self.push(intent, UndoAct::Run { argv: undo.argv.clone() }, None);
+            }
+            Inverse::Irreversible => {
+                let reason = "nothing takes that back".into();
+                self.push(intent, UndoAct::Impossible { action: intent.action.clone(), reason }, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns what was saved as an answer, with its content where it is not too long.
+    fn shown_before(&mut self, saved: &Saved) -> Answer {
+        let (meta, link) = match saved {
+            Saved::Absent => return Answer::Absent,
+            Saved::File { digest, owner, mtime, .. } => {
+                let meta = Meta { mode: owner.mode, uid: owner.uid, gid: owner.gid, mtime: mtime.0 };
+                let object = self.past.object(self.tree, *digest);
+                let content = object.ok().and_then(|object| contents(object, SHOWN).ok()).map(Bytes);
+                return self.bounded(Answer::File { meta, digest: Some(*digest), content });
+            }
+            Saved::Directory { owner, .. } => {
+                (Meta { mode: owner.mode, uid: owner.uid, gid: owner.gid, mtime: 0 }, None)
+            }
+            Saved::Link { target, uid, gid } => (Meta { mode: 0o777, uid: *uid, gid: *gid, mtime: 0 }, Some(target)),
+        };
+        match link {
+            Some(target) => Answer::Link { meta, target: target.clone() },
+            None => Answer::Directory { meta, names: None },
+        }
+    }
+
+    /// Leaves out a content that is too long to be shown, and the names in a directory.
+    fn bounded(&mut self, mut answer: Answer) -> Answer {
+        match &mut answer {
+            Answer::File { content, .. } => {
+                let length = content.as_ref().map_or(0, |content| content.0.len());
+                if length > SHOWN.min(self.left) {
+                    *content = None;
+                } else {
+                    self.left -= length;
+                }
+            }
+            Answer::Directory { names, .. } => *names = None,
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// Says what somebody changed at a path since an operation.
+fn changed_since(intent: &PastIntent, path: &AbsPath, becomes: Option<&Matcher>, found: &Matcher) -> Option<String> {
+    let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher).or(becomes)?;
+    let (was, is) = (known.describe(), found.describe());
+    (known != found).then(|| format!("`{path}` changed since the run: it was {was}, and now it is {is}"))
+}
+
+/// Tells whether nothing can be written to a value below a root.
+fn is_value_left(tree: &Tree, path: &AbsPath, form: Form) -> bool {
+    is_left_for_boot(tree, &Op::Poke { path: path.clone(), value: String::new(), form })
+}
+
+/// Tells whether a derived file is left for the next boot of a root.
+fn is_derivation_left(tree: &Tree, ops: &[Op]) -> bool {
+    let is_left = |op: &Op| {
+        matches!(op, Op::Stage { source: Source::Stdout(command) | Source::Argument(command), .. }
+        if stage::is_left_for_boot(tree, command))
+    };
+    ops.iter().any(is_left)
+}
+
+fn program_of(op: &Op) -> Option<&Command> {
+    match op {
+        Op::Stage { source: Source::Stdout(command) | Source::Argument(command), .. }
+        | Op::Check(Check::Succeeds(command)) => Some(command),
+        _ => None,
+    }
 }
 
 struct Back<'a> {
     tree: &'a Tree,
+    terms: &'a Terms,
     past: &'a Past,
     own: &'a RunId,
-    by: &'a str,
-    run: &'a RunId,
+    what: &'a TakeBack,
     journal: Option<Journal>,
     /// Values that the kernel did not take, by what was told of them.
     refused: Vec<(String, AbsPath, Form, String)>,
@@ -104,10 +321,46 @@ struct Back<'a> {
 }
 
 impl Back<'_> {
+    fn take_all(&mut self) {
+        let past = self.past;
+        let inverses = past.story.inverses();
+        for (intent, inverse) in &inverses {
+            if self.is_stopped() {
+                return;
+            }
+            self.files(intent, inverse);
+        }
+        self.forgive();
+        for (intent, inverse) in &inverses {
+            if self.is_stopped() {
+                return;
+            }
+            self.programs(intent, inverse);
+        }
+        let mut derived: Vec<&AbsPath> = vec![];
+        for (intent, inverse) in &inverses {
+            if let Inverse::Derive { path, ops, .. } = inverse
+                && !derived.contains(&path)
+                && !is_derivation_left(self.tree, ops)
+            {
+                if self.is_stopped() {
+                    return;
+                }
+                derived.push(path);
+                self.derived(intent, inverse);
+            }
+        }
+    }
+
+    fn is_stopped(&mut self) -> bool {
+        self.told.interrupted |= self.terms.is_cancelled();
+        self.told.interrupted
+    }
+
     fn journal(&mut self) -> Result<&mut Journal, TreeError> {
         let journal = match self.journal.take() {
             Some(journal) => journal,
-            None => Journal::begin(self.tree, self.own, self.by, Some(self.run))?,
+            None => Journal::begin(self.tree, self.own, &self.what.by, Some(&self.what.run))?,
         };
         Ok(self.journal.insert(journal))
     }
@@ -124,10 +377,9 @@ impl Back<'_> {
         let attempt = || -> Result<(), StepError> {
             let journal = self.journal()?;
             let inverses = inverses(journal, tree)?;
-            let paths: Vec<AbsPath> = inverses.iter().filter_map(Inverse::file).cloned().collect();
-            let number = journal.intent(tree, intent.address.as_ref(), words.clone(), inverses)?;
+            let number = journal.intent(tree, intent.address.as_ref(), words.clone(), inverses.clone())?;
             match act(tree) {
-                Ok(()) => Ok(journal.done(tree, number, &paths)?),
+                Ok(()) => Ok(journal.done(tree, number, journal::stand(tree, &inverses))?),
                 Err(error) => {
                     let _ = journal.failed(tree, number, &error.to_string());
                     Err(error)
@@ -151,15 +403,13 @@ impl Back<'_> {
     fn restore(&mut self, intent: &PastIntent, path: &AbsPath, before: &Saved, becomes: Option<&Matcher>) {
         let tree = self.tree;
         let found = journal::fingerprint(tree, path);
-        let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher).or(becomes);
-        if found == before.matcher() {
+        if found == before.matcher() || self.past.story.first(path).is_some_and(|first| found == first.matcher()) {
             return;
         }
-        if let Some(known) = known
-            && *known != found
+        if self.what.changed != Changed::TakeBack
+            && let Some(words) = changed_since(intent, path, becomes, &found)
         {
-            let (was, is) = (known.describe(), found.describe());
-            self.told.left.push(format!("`{path}` changed since the run: it was {was}, and now it is {is}"));
+            self.told.left.push(words);
             return;
         }
         let words = match before {
@@ -175,11 +425,17 @@ impl Back<'_> {
                 let now = journal.save(tree, path)?;
                 Ok(vec![Inverse::Restore { path: path.clone(), before: now, becomes: Some(becomes) }])
             },
-            |tree| match (before, &found) {
-                (Saved::File { digest, owner, .. }, Matcher::File { digest: same, .. }) if digest == same => {
-                    Ok(write::set_owner(tree, path, *owner)?)
+            |tree| {
+                match (before, &found) {
+                    (Saved::File { digest, owner, .. }, Matcher::File { digest: same, .. }) if digest == same => {
+                        write::set_owner(tree, path, *owner)?;
+                    }
+                    _ => put_back(tree, past, path, before)?,
                 }
-                _ => Ok(put_back(tree, past, path, before)?),
+                match journal::fingerprint(tree, path) {
+                    found if found == before.matcher() => Ok(()),
+                    found => Err(StepError::Check(format!("it is {} afterwards", found.describe()))),
+                }
             },
         );
     }
@@ -191,7 +447,8 @@ impl Back<'_> {
             return;
         };
         let found = value(tree, path, form);
-        if found.as_deref() == Some(old) {
+        let is_back = found.is_some() && found.as_deref() == self.past.story.first_value(path);
+        if is_back || found.as_deref() == Some(old) || is_value_left(tree, path, form) {
             return;
         }
         let told = self.told.left.len();
@@ -199,7 +456,13 @@ impl Back<'_> {
             intent,
             format!("write `{old}` to {path}"),
             |_, _| Ok(vec![Inverse::Value { path: path.clone(), form, old: found }]),
-            |tree| Ok(write::poke(tree, path, old)?),
+            |tree| {
+                write::poke(tree, path, old)?;
+                match value(tree, path, form) {
+                    Some(found) if found == old => Ok(()),
+                    found => Err(StepError::Check(format!("it shows `{}` afterwards", found.unwrap_or_default()))),
+                }
+            },
         );
         if let Some(words) = self.told.left.get(told) {
             self.refused.push((words.clone(), path.clone(), form, old.into()));

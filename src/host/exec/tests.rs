@@ -25,7 +25,8 @@ use crate::{
         probe::Probe,
         read::{Answer, Read, Want},
         run::{Applied, Outcome, Run, RunId, StepEvent, Work},
-        state::{Owed, Short},
+        state::{Owed, Short, Unfinished},
+        undo::{Changed, TakeBack, TookBack, UndoAct},
     },
 };
 
@@ -436,7 +437,10 @@ fn a_run_that_does_nothing_writes_nothing() {
 #[test]
 fn one_run_at_a_time() {
     let root = root();
-    let lock = super::journal::lock(&host(root.path()).tree, &RunId::new(0, 1), "her@there");
+    let lock = {
+        let host = host(root.path());
+        super::journal::lock(&host.tree, &RunId::new(0, 1), "her@there", &host.terms)
+    };
     let Applied::Locked { holder } = apply(&mut host(root.path()), &everything_in(root.path())) else { panic!() };
     assert!(holder.starts_with("her@there, run 19700101T000000Z-0001, since 20"), "{holder}");
     drop(lock);
@@ -454,6 +458,9 @@ fn a_run_ends_where_it_is_told_to() {
     let stop = |event: &StepEvent| cancel.store(matches!(event, StepEvent::Ended { .. }), Ordering::SeqCst);
     let applied = host.apply(&run, &mut |event| stop(event)).unwrap();
     assert_eq!(applied, Applied::Ran { outcomes: vec![CHANGED, Outcome::NotStarted] });
+    let [_, interrupted] = &host.read(&Unfinished::reads()).unwrap()[..] else { panic!() };
+    assert_eq!(Unfinished::decode([Some(interrupted)])[0].run, run.id);
+    cancel.store(false, Ordering::SeqCst);
     host.rollback(&run.id).unwrap();
     assert_eq!(snapshot(root.path()), before);
 }
@@ -650,4 +657,150 @@ fn what_a_person_has_run_can_write_nothing() {
     assert!(!target.exists());
     // Only the programs saw it so.
     fs::write(&target, "x").unwrap();
+}
+
+/// Everything below a directory of the state.
+fn runs_in(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("var/lib/vprov/runs")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_preview_says_what_a_rollback_does_and_nothing_else_is_done() {
+    let root = root();
+    let before = snapshot(root.path());
+    let run = everything_in(root.path());
+    let mut host = host(root.path());
+    apply(&mut host, &run);
+    let applied = snapshot(root.path());
+    let plan = host.undo_plan(&run.id).unwrap();
+    assert_eq!(snapshot(root.path()), applied);
+    let acts: Vec<String> = plan
+        .steps
+        .iter()
+        .map(|step| match &step.act {
+            UndoAct::Path { path, now, then } => {
+                let shown = |answer: &Answer| answer.text().map_or_else(|| answer.describe(), str::to_owned);
+                format!("{path}: {} / {}", shown(now), shown(then))
+            }
+            UndoAct::Value { path, now, then } => format!("{path}: {now:?} / {then}"),
+            UndoAct::Run { argv } => argv.join(" "),
+            UndoAct::Generate { path, by } => format!("{path} by {}", by.len()),
+            UndoAct::Impossible { action, .. } => action.clone(),
+        })
+        .collect();
+    assert_eq!(
+        acts,
+        [
+            "/etc/product: linux /boot/vmlinuz new\n / nothing",
+            "/boot/source: linux /boot/vmlinuz new\n / linux /boot/vmlinuz old\n",
+            "/proc/sys/vm/swappiness: Some(\"35\") / 60",
+            "/boot/vmlinuz:  / ",
+            "/etc/b: nothing / old b\n",
+            "/etc/link: a symbolic link to `b` / a symbolic link to `a`",
+            "/etc/new/file: fresh\n / nothing",
+            "/etc/new: a directory / nothing",
+            "/etc/a: new a\n / old a\n",
+            "true",
+            "/boot/grub.cfg by 2",
+        ]
+    );
+    assert_eq!(plan.changed().next(), None);
+    let take = |expects| TakeBack { expects: Some(expects), changed: Changed::Refuse, ..TakeBack::of(&run.id) };
+    assert_eq!(host.undo(&take(Bytes::from("else").digest())).unwrap(), TookBack::Moved);
+    assert_eq!(snapshot(root.path()), applied);
+    let done = host.undo(&take(plan.digest())).unwrap().done().unwrap();
+    assert_eq!((done.left, done.interrupted), (vec![], false));
+    assert_eq!(snapshot(root.path()), before);
+    let again = host.undo_plan(&run.id).unwrap();
+    assert_eq!((again.taken_back_by, done.run.is_some()), (done.run, true));
+}
+
+#[test]
+fn what_somebody_changed_since_is_refused_or_taken_back_too() {
+    let root = root();
+    let before = snapshot(root.path());
+    let poke = Op::Poke { path: path("/proc/sys/vm/swappiness"), value: "35".into(), form: Form::Plain };
+    let run =
+        run_of(1, vec![vec![write("/etc/a", "new", 0o644)], vec![write("/etc/b", "new", 0o644), Step::new(poke)]]);
+    let mut host = host(root.path());
+    apply(&mut host, &run);
+    fs::write(root.path().join("etc/a"), "edited").unwrap();
+    fs::write(root.path().join("proc/sys/vm/swappiness"), "10\n").unwrap();
+    let edited = snapshot(root.path());
+    let take = |changed| TakeBack { changed, ..TakeBack::of(&run.id) };
+    let TookBack::Changed { what } = host.undo(&take(Changed::Refuse)).unwrap() else { panic!() };
+    assert!(what.len() == 2 && what[0].contains("/proc/sys/vm/swappiness") && what[1].contains("/etc/a"), "{what:?}");
+    assert_eq!(snapshot(root.path()), edited);
+    let done = host.undo(&take(Changed::TakeBack)).unwrap().done().unwrap();
+    assert_eq!(done.left, Vec::<String>::new());
+    assert_eq!(snapshot(root.path()), before);
+    // What it took away is not lost.
+    host.rollback(&done.run.unwrap()).unwrap();
+    assert_eq!(snapshot(root.path()), edited);
+}
+
+#[test]
+fn a_cut_run_is_told_until_one_ends_well() {
+    let root = root();
+    let run = everything_in(root.path());
+    let unfinished = |host: &mut LocalHost| {
+        let answers = host.read(&Unfinished::reads()).unwrap();
+        Unfinished::decode(answers.iter().map(Some)).into_iter().map(|one| (one.run, one.by)).collect::<Vec<_>>()
+    };
+    let expected = vec![(run.id.clone(), "me@here".to_owned())];
+    cut_host(root.path(), Some(60)).apply(&run, &mut |_| {}).unwrap_err();
+    let mut host = host(root.path());
+    assert_eq!(unfinished(&mut host), expected);
+    let mut failing = run_of(1, vec![vec![write("/nowhere/a", "", 0o644)]]);
+    assert!(matches!(outcomes(&mut host, &failing)[..], [Outcome::Failed { .. }]));
+    assert_eq!(unfinished(&mut host), expected, "a run that fails does not make up for it");
+    failing.works.clear();
+    assert_eq!(outcomes(&mut host, &failing), []);
+    assert_eq!(unfinished(&mut host), []);
+}
+
+#[test]
+fn old_runs_are_forgotten_but_for_the_newest_that_ended_well_and_those_without_an_end() {
+    let root = root();
+    let settings = Settings { root: Some(root.path().into()), keep_runs: Some(3), ..Settings::default() };
+    let mut host = LocalHost::new(settings).unwrap();
+    let run = |number: u16| run_of(number, vec![vec![write("/etc/a", &format!("{number}"), 0o644)]]);
+    let cut = run(1);
+    cut_host(root.path(), Some(30)).apply(&cut, &mut |_| {}).unwrap_err();
+    for number in 2..5 {
+        apply(&mut host, &run(number));
+    }
+    // The first run that ended well made up for the one that was cut, so that is the oldest that goes.
+    let ids = |numbers: &[u16]| numbers.iter().map(|number| run(*number).id.to_string()).collect::<Vec<_>>();
+    assert_eq!(runs_in(root.path()), ids(&[2, 3, 4]));
+    let settings = Settings { root: Some(root.path().into()), keep_runs: Some(0), ..Settings::default() };
+    let mut host = LocalHost::new(settings).unwrap();
+    apply(&mut host, &run(5));
+    assert_eq!(runs_in(root.path()), ids(&[5]));
+    host.rollback(&run(5).id).unwrap();
+    assert_eq!(fs::read_to_string(root.path().join("etc/a")).unwrap(), "4");
+    fs::create_dir(root.path().join("var/lib/vprov/runs/.gone-x")).unwrap();
+    apply(&mut host, &run(6));
+    assert_eq!(runs_in(root.path()), ids(&[6]), "what a cut left of a run that was forgotten goes too");
+}
+
+#[test]
+fn a_lock_is_waited_for() {
+    let root = root();
+    let settings = Settings {
+        root: Some(root.path().into()),
+        lock_timeout: std::time::Duration::from_secs(30),
+        ..Settings::default()
+    };
+    let mut host = LocalHost::new(settings).unwrap();
+    let held = super::journal::lock(&host.tree, &RunId::new(0, 1), "her@there", &host.terms);
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        drop(held);
+    });
+    assert_eq!(outcomes(&mut host, &run_of(1, vec![vec![write("/etc/a", "x", 0o644)]])), [CHANGED]);
+    thread.join().unwrap();
 }

@@ -59,7 +59,12 @@ impl FakeHost {
             let bad = |at: &&usize| {
                 matches!(
                     outcomes.get(**at),
-                    Some(Outcome::Failed { .. } | Outcome::Blocked { .. } | Outcome::NotStarted)
+                    Some(
+                        Outcome::Failed { .. }
+                            | Outcome::Blocked { .. }
+                            | Outcome::Interrupted { .. }
+                            | Outcome::NotStarted
+                    )
                 )
             };
             let outcome = match work.needs.iter().find(bad) {
