@@ -17,7 +17,7 @@ use crate::{
         read::{Answer, Read},
         state::Owed,
     },
-    resource::{Cannot, Difference, Disruption, Seen, state::Action},
+    resource::{Cannot, Difference, Disruption, Remark, Seen, state::Action},
 };
 
 /// Builds the plan of one host from what was read of it.
@@ -83,11 +83,16 @@ impl<'a> Builder<'a> {
         if let Verdict::Change(change) = &verdict {
             self.world.announce(&change.steps);
         }
+        let mut remarks = comparison.remarks;
+        if !matches!(verdict, Verdict::Change(_) | Verdict::Converged) {
+            // What the next boot will have is not known where nothing is changed for it.
+            remarks.retain(|remark| matches!(remark, Remark::Warning { .. }));
+        }
         self.place.insert(at, self.resources.len());
         self.resources.push(ResourcePlan {
             address: entry.address.clone(),
             verdict,
-            remarks: comparison.remarks,
+            remarks,
             from_facts: entry.from_facts.clone(),
             overridden: entry.overridden.clone(),
             sensitive: comparison.sensitive || entry.sensitive,

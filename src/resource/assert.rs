@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cannot, Problem, Resource, Seen, command::words};
+use super::{Cannot, Claim, Problem, Resource, Seen, command::words};
 use crate::host::{
     op::Step,
     probe::Probe,
@@ -35,6 +35,9 @@ impl Assert {
     }
 }
 
+/// How many characters of the message an address shows.
+const NAME_LENGTH: usize = 48;
+
 impl Resource for Assert {
     const KIND: &'static str = "assert";
     const EXAMPLE: &'static str = "assert: { that: true, message: this host cannot run guests }";
@@ -42,7 +45,15 @@ impl Resource for Assert {
     type State = State;
 
     fn name(&self) -> String {
-        self.message.clone()
+        // The whole message stands below the address where the condition does not hold.
+        match self.message.char_indices().nth(NAME_LENGTH) {
+            Some((cut, _)) => format!("{}…", self.message[..cut].trim_end()),
+            None => self.message.clone(),
+        }
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { key: self.message.clone(), value: format!("{self:?}") }]
     }
 
     fn check(&self) -> Vec<Problem> {
