@@ -91,7 +91,10 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
     };
     let resource = match (kind.parse)(&declared.params) {
         Ok(resource) => resource,
-        Err(found) => {
+        Err(mut found) => {
+            if declared.place != declared.kind_span {
+                found.stand_at(declared.place);
+            }
             diagnostics.append(found);
             return None;
         }
@@ -106,7 +109,7 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
         names: declared.labels.into_iter().chain([address.to_string()]).collect(),
         address,
         resource,
-        places: declared.origin.last().copied().into_iter().collect(),
+        places: vec![declared.place],
         requires: declared.requires,
         notify: declared.notify,
         from_facts,
@@ -216,6 +219,10 @@ fn check_sources(entries: &[Entry], diagnostics: &mut Diagnostics) {
     for entry in entries {
         for handle in entry.resource.links().provides {
             let Some(first) = sources.insert(handle.clone(), entry) else { continue };
+            // The same resource declared twice was told as a contradiction.
+            if first.address == entry.address {
+                continue;
+            }
             let what = match handle {
                 Handle::Path(path) => path.to_string(),
                 Handle::Unit(unit) => format!("unit {unit}"),

@@ -1,6 +1,7 @@
 //! What all commands share that contact hosts: the documents, the selected hosts, the way to reach them, and progress.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     path::PathBuf,
     sync::{
@@ -8,6 +9,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+
+use rayon::prelude::*;
 
 use crate::{
     catalog::{self, Catalog},
@@ -21,7 +24,7 @@ use crate::{
         LoadOptions, Project, embedded,
         inventory::{Connection, HostSpec},
     },
-    diag::{Diagnostics, SourceMap},
+    diag::{Diagnostic, Diagnostics, SourceMap},
     event::{Event, Happened},
     facts::{self, Facts},
     fleet,
@@ -57,12 +60,47 @@ pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Result<(Project,
         facts: Some(facts::tree().to_value()),
         ..library_options(&documents.modules)
     };
+    for directory in documents.modules.iter().filter(|directory| !directory.is_dir()) {
+        return Err(Diagnostic::error(format!("--modules: `{}` is no directory", directory.display())).into());
+    }
     let (project, warnings) = Project::load(&documents.hosts, &options, &Registry, sources)?;
     let hosts = match documents.limit.as_slice() {
         [] => project.hosts().to_vec(),
         limit => project.select(&limit.join(","))?,
     };
+    check_without_facts(&project, &hosts)?;
     Ok((project, hosts, warnings))
+}
+
+/// Finds what is wrong whatever the facts of the hosts are, so that no host is contacted for it: values that a kind does
+/// not take, contradictions, two sources of one thing, cycles.
+fn check_without_facts(project: &Project, hosts: &[Arc<HostSpec>]) -> Result<(), Diagnostics> {
+    // Hosts with the same profile declare the same.
+    let profiles: BTreeMap<_, _> = hosts.iter().rev().map(|host| (Arc::as_ptr(&host.profile), host)).collect();
+    let profiles: Vec<&Arc<HostSpec>> = profiles.into_values().collect();
+    let found: Vec<Diagnostics> = profiles
+        .par_iter()
+        .filter_map(|host| compile_without_facts(project, host).err().map(|found| found.for_host(&host.name)))
+        .collect();
+    let mut all: Diagnostics = found.into_iter().flatten().collect();
+    all.sort();
+    all.or(()).map(|_| ())
+}
+
+fn compile_without_facts(project: &Project, host: &HostSpec) -> Result<(), Diagnostics> {
+    let (declared, has_open_override) = project.expand_without_facts(host)?;
+    let mut catalog = match catalog::build(declared) {
+        Ok(catalog) => catalog,
+        Err(_) if has_open_override => return Ok(()),
+        Err(diagnostics) => return Err(diagnostics),
+    };
+    // An address may be that of an entry that looks at facts.
+    let names: BTreeSet<String> = catalog.entries.iter().flat_map(|entry| entry.names.iter().cloned()).collect();
+    for entry in &mut catalog.entries {
+        entry.requires.retain(|(name, _)| names.contains(name));
+        entry.notify.retain(|(name, _)| names.contains(name));
+    }
+    Graph::build(&catalog).map(|_| ())
 }
 
 /// Returns where modules and playbooks are looked up.

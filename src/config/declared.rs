@@ -24,6 +24,8 @@ pub struct Declared {
     pub level: Level,
     /// The places through which it came: the entry in `hosts.yaml` or a playbook first, the module's own entry last. Never empty.
     pub origin: Vec<Span>,
+    /// Where a person wrote it: the last place of `origin` that is not in a file embedded in the program.
+    pub place: Span,
 }
 
 /// How strong a declaration is, weakest first.

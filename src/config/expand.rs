@@ -43,13 +43,27 @@ impl Project {
         let mut expander = Expander::new(self, host, facts);
         expander.run();
         expander.resolve();
-        if expander.diagnostics.has_errors() {
-            let mut diagnostics = expander.diagnostics.for_host(&host.name);
-            diagnostics.sort();
-            return Err(diagnostics);
-        }
+        expander.diagnostics.for_host(&host.name).or(()).map_err(sorted)?;
         Ok(expander.declared)
     }
+
+    /// Returns what is declared for a host whatever its facts are: entries that look at facts are left out. Also tells
+    /// whether one of those says `override: true`, since then a contradiction among the others may be none.
+    ///
+    /// # Errors
+    /// Everything that is wrong without looking at facts.
+    pub fn expand_without_facts(&self, host: &HostSpec) -> Result<(Vec<Declared>, bool), Diagnostics> {
+        let mut expander = Expander { no_facts: true, ..Expander::new(self, host, &serde_json::Value::Null) };
+        expander.run();
+        expander.resolve();
+        expander.diagnostics.for_host(&host.name).or(()).map_err(sorted)?;
+        Ok((expander.declared, expander.left_override))
+    }
+}
+
+fn sorted(mut diagnostics: Diagnostics) -> Diagnostics {
+    diagnostics.sort();
+    diagnostics
 }
 
 /// `facts` and `host`, which all expressions of a host see.
@@ -173,6 +187,8 @@ struct Frame<'f> {
     level: Level,
     /// The places through which the host came here, outermost first.
     chain: Vec<Span>,
+    /// The place outside, while the body is one embedded in the program.
+    place: Option<Span>,
     labels: Vec<String>,
     overrides: bool,
     /// How many of the expander's `requires` and `notify` hold for everything in here.
@@ -195,6 +211,10 @@ struct Expander<'p> {
     links: Vec<(Vec<usize>, Vec<usize>)>,
     n_entries: usize,
     diagnostics: Diagnostics,
+    /// Facts are not known: what looks at them is left out.
+    no_facts: bool,
+    /// An entry was left out that says `override: true`.
+    left_override: bool,
 }
 
 impl<'p> Expander<'p> {
@@ -219,7 +239,18 @@ impl<'p> Expander<'p> {
             links: Vec::new(),
             n_entries: 0,
             diagnostics: Diagnostics::new(),
+            no_facts: false,
+            left_override: false,
         }
+    }
+
+    /// Tells whether a template cannot be evaluated because facts are not known.
+    fn is_open(&self, template: &Template, scope: &Scope) -> bool {
+        let mut uses_facts = false;
+        if self.no_facts {
+            template.each_refs(&mut |refs, _| uses_facts |= scope.taint(refs).facts);
+        }
+        uses_facts
     }
 
     fn run(&mut self) {
@@ -232,6 +263,7 @@ impl<'p> Expander<'p> {
             let frame = Frame {
                 level: Level::Playbook,
                 chain: vec![used.name.span],
+                place: playbook.is_embedded.then_some(used.name.span),
                 labels: Vec::new(),
                 overrides: false,
                 requires: Vec::new(),
@@ -239,7 +271,7 @@ impl<'p> Expander<'p> {
                 prefixes: Arc::clone(&top),
                 bodies: vec![&playbook.body],
             };
-            self.body(&playbook.body, &scope, &frame);
+            self.body_at(&playbook.body, &scope, &frame);
         }
         for inline in &profile.bodies {
             let Some(scope) = self.inventory_scope(&inline.body) else { continue };
@@ -247,6 +279,7 @@ impl<'p> Expander<'p> {
             let frame = Frame {
                 level,
                 chain: Vec::new(),
+                place: None,
                 labels: Vec::new(),
                 overrides: false,
                 requires: Vec::new(),
@@ -296,7 +329,13 @@ impl<'p> Expander<'p> {
                 values.insert(root, value);
             }
         }
-        template.render(&self.variable_scope(values), &self.project.sources)
+        let scope = self.variable_scope(values);
+        if self.is_open(template, &scope) {
+            let mut node = Node::new(Value::Null, template.span());
+            node.mark(Taint { facts: true, sensitive: false });
+            return Ok(node);
+        }
+        template.render(&scope, &self.project.sources)
     }
 
     fn variable_scope(&self, values: HashMap<String, Evaluated>) -> Scope {
@@ -334,6 +373,9 @@ impl<'p> Expander<'p> {
                 _ => self.variable(&parameter.name),
             };
             let result = value.and_then(|value| {
+                if let Some(open) = value.as_ref().filter(|value| self.no_facts && value.node().deep_taint().facts) {
+                    return Ok((Jinja::from(()), open.node().deep_taint()));
+                }
                 if let Some(value) = value.filter(|value| !value.node().is_null()) {
                     parameter.check(value.node())?;
                     return Ok((value.jinja(), value.node().deep_taint()));
@@ -364,6 +406,9 @@ impl<'p> Expander<'p> {
             Some(Template::Fixed(node)) => Ok((jinja_of(node), Taint::default())),
             Some(template) => {
                 let (scope, _) = self.parameter_scope(module, before.to_vec());
+                if self.is_open(template, &scope) {
+                    return Ok((Jinja::from(()), Taint { facts: true, sensitive: false }));
+                }
                 let node = template.render(&scope, &self.project.sources)?;
                 parameter.check(&node)?;
                 Ok((jinja_of(&node), node.deep_taint()))
@@ -377,12 +422,27 @@ impl<'p> Expander<'p> {
         (Scope::new(Arc::clone(&names)), names)
     }
 
+    /// Expands a body, and says of what is wrong in one that is embedded where it is used: there a person can mend it.
+    fn body_at(&mut self, body: &Body, around: &(Scope, Arc<dyn Names>), frame: &Frame<'_>) {
+        let before = std::mem::take(&mut self.diagnostics);
+        self.body(body, around, frame);
+        let mut found = std::mem::replace(&mut self.diagnostics, before);
+        if let Some(place) = frame.place {
+            found.stand_at(place);
+        }
+        self.diagnostics.append(found);
+    }
+
     fn body(&mut self, body: &Body, around: &(Scope, Arc<dyn Names>), frame: &Frame<'_>) {
         for entry in &body.entries {
             let Some(for_each) = &entry.for_each else {
                 self.entry(entry, &around.0, frame);
                 continue;
             };
+            if self.is_open(for_each, &around.0) {
+                self.left_override |= entry.overrides || frame.overrides;
+                continue;
+            }
             let rendered = for_each.render(&around.0, &self.project.sources);
             let Some(node) = self.tell(rendered) else { continue };
             let items: Vec<(Jinja, Taint)> = match &node.value {
@@ -418,6 +478,14 @@ impl<'p> Expander<'p> {
             }
             return;
         }
+        if self.no_facts {
+            let mut uses_facts = false;
+            entry.each_refs(&mut |refs: &expr::Refs, _| uses_facts |= scope.taint(refs).facts);
+            if uses_facts {
+                self.left_override |= entry.overrides || frame.overrides;
+                return;
+            }
+        }
         match entry.when.as_ref().map_or(Ok(true), |when| when.is_true(scope, sources)) {
             Ok(true) => {}
             Ok(false) => return,
@@ -449,6 +517,7 @@ impl<'p> Expander<'p> {
                     overrides,
                     level: frame.level,
                     origin: frame.chain.iter().copied().chain([entry.kind.span]).collect(),
+                    place: frame.place.unwrap_or(entry.kind.span),
                 });
                 self.links.push((requires, notify));
             }
@@ -463,6 +532,7 @@ impl<'p> Expander<'p> {
                 let frame = Frame {
                     level: frame.level,
                     chain,
+                    place: module.is_embedded.then(|| frame.place.unwrap_or(entry.kind.span)),
                     labels,
                     overrides,
                     requires,
@@ -470,7 +540,7 @@ impl<'p> Expander<'p> {
                     prefixes: prefixes.into(),
                     bodies,
                 };
-                self.body(&module.body, &scope, &frame);
+                self.body_at(&module.body, &scope, &frame);
             }
         }
     }
@@ -554,6 +624,10 @@ impl<'p> Expander<'p> {
             return true;
         }
         let result = self.project.put_contents(files, params, scope);
+        // The text of a template may look at facts; that is seen on the host.
+        if self.no_facts && result.is_err() {
+            return false;
+        }
         self.tell(result).is_some()
     }
 

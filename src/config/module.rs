@@ -367,9 +367,11 @@ impl Parameter {
             (ParameterType::String, _) => match node.scalar_text() {
                 None => expected("a string"),
                 Some(text) => match &self.pattern {
-                    Some((pattern, regex)) if !regex.is_match(text.as_ref()) => {
-                        wrong(format!("{} does not match `{pattern}`", self.shown(node)))
-                    }
+                    // The description says it better than a long expression.
+                    Some((pattern, regex)) if !regex.is_match(text.as_ref()) => match pattern.len() {
+                        ..=40 => wrong(format!("{} does not match `{pattern}`", self.shown(node))),
+                        _ => wrong(format!("{} does not have the form that is needed", self.shown(node))),
+                    },
                     _ => Ok(()),
                 },
             },

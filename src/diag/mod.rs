@@ -175,6 +175,15 @@ impl Diagnostics {
         self
     }
 
+    /// Lets all that stand in another file stand here; their own places are shown beside.
+    pub fn stand_at(&mut self, place: Span) {
+        for diagnostic in &mut self.list {
+            if diagnostic.span().is_none_or(|span| span.source != place.source) {
+                diagnostic.labels.insert(0, Label { span: place, text: String::new() });
+            }
+        }
+    }
+
     /// Returns the value and the warnings if there is no error, else everything.
     ///
     /// # Errors

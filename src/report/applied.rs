@@ -1,7 +1,7 @@
 //! What came of an apply, as text.
 
 use super::{
-    plan::put_remarks,
+    plan::{put_error, put_remarks},
     text::{Look, Tone, count, shown},
 };
 use crate::{
@@ -84,9 +84,7 @@ fn details(look: Look, result: &HostApplied) -> String {
             }
         }
         ApplyResult::Refused { error } | ApplyResult::Unreachable { error } if error.lines().count() > 1 => {
-            for line in error.lines() {
-                details.push_str(&format!("      {}\n", shown(line)));
-            }
+            put_error(&mut details, error);
         }
         _ => {}
     }
@@ -109,9 +107,7 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         out.push_str("  ");
         look.put(out, Tone::Bad, &format!("! {word:<8}"));
         out.push_str(&format!(" {}\n", shown(&one.address.to_string())));
-        for line in text.lines() {
-            out.push_str(&format!("      {}\n", shown(line)));
-        }
+        put_error(out, &text);
     }
     for left in &ran.left {
         out.push_str("  ");
@@ -123,8 +119,12 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         }
         out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
     }
+    let mut last = None;
     for (address, remark) in &ran.remarks {
-        out.push_str(&format!("  = {}\n", shown(&address.to_string())));
+        if last != Some(address) {
+            out.push_str(&format!("  = {}\n", shown(&address.to_string())));
+            last = Some(address);
+        }
         put_remarks(out, look, std::slice::from_ref(remark));
     }
     if let Some(error) = &ran.unverified {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     diff,
-    text::{Look, Tone, columns, count, shown, wrap},
+    text::{Look, Tone, count, shown, wrap},
 };
 use crate::{
     config::fold,
@@ -14,6 +14,9 @@ use crate::{
     plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict},
     resource::{Disruption, Remark, state::Action},
 };
+
+/// How wide text below a resource is, behind its indentation of six: diffs alone are wider than 80 columns.
+const WIDTH: usize = 74;
 
 /// Writes the plans of a fleet, hosts with the same plan as one, and a summary.
 #[must_use]
@@ -82,8 +85,18 @@ fn put_failure(out: &mut String, look: Look, word: &str, error: &str) {
     out.push_str("  ");
     look.put(out, Tone::Bad, &format!("! {word}"));
     out.push('\n');
+    put_error(out, error);
+}
+
+/// Writes an error: words are broken at spaces, an excerpt of a file stays as it is.
+pub fn put_error(out: &mut String, error: &str) {
+    let is_excerpt = error.lines().count() > 1;
     for line in error.lines() {
-        out.push_str(&format!("      {}\n", shown(line)));
+        let lines = if is_excerpt { vec![shown(line).into_owned()] } else { wrap(&shown(line), WIDTH) };
+        for line in lines {
+            out.push_str(format!("      {line}").trim_end());
+            out.push('\n');
+        }
     }
 }
 
@@ -153,9 +166,7 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
             vec![shown(&field.name).into_owned(), shown(&change).into_owned()]
         })
         .collect();
-    for line in columns(&rows) {
-        out.push_str(&format!("      {line}\n"));
-    }
+    put_fields(out, &rows);
     for file in &change.files {
         diff::put(out, look, "      ", file, resource.sensitive);
     }
@@ -183,6 +194,19 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
     }
 }
 
+/// Writes names and values, long values broken at spaces.
+fn put_fields(out: &mut String, rows: &[Vec<String>]) {
+    let width = rows.iter().filter_map(|row| row.first()).map(|name| name.chars().count()).max().unwrap_or(0) + 2;
+    for row in rows {
+        let [name, value] = row.as_slice() else { continue };
+        for (at, line) in wrap(value, WIDTH.saturating_sub(width).max(24)).iter().enumerate() {
+            let name = if at == 0 { name.as_str() } else { "" };
+            out.push_str(format!("      {name:<width$}{line}").trim_end());
+            out.push('\n');
+        }
+    }
+}
+
 /// Writes remarks, each with a word that says what it is.
 pub fn put_remarks(out: &mut String, look: Look, remarks: &[Remark]) {
     for remark in remarks {
@@ -197,9 +221,7 @@ pub fn put_remarks(out: &mut String, look: Look, remarks: &[Remark]) {
                 detail(out, look, Tone::Notice, &format!("reboot pending: {attribute}"));
                 let rows = [("desired", desired), ("configured", configured), ("running", running)]
                     .map(|(name, value)| vec![format!("  {name}"), shown(value).into_owned()]);
-                for line in columns(&rows) {
-                    detail_line(out, look, Tone::Plain, &line);
-                }
+                put_fields(out, &rows);
             }
             Remark::Short { attribute, desired, running } => {
                 let text = format!(
@@ -213,7 +235,7 @@ pub fn put_remarks(out: &mut String, look: Look, remarks: &[Remark]) {
 
 fn detail(out: &mut String, look: Look, tone: Tone, text: &str) {
     for paragraph in text.lines() {
-        for line in wrap(&shown(paragraph), 74) {
+        for line in wrap(&shown(paragraph), WIDTH) {
             detail_line(out, look, tone, &line);
         }
     }
@@ -229,6 +251,7 @@ fn detail_line(out: &mut String, look: Look, tone: Tone, line: &str) {
 fn scalar(value: &Value) -> String {
     let text = match value {
         Value::Null => "(none)".into(),
+        Value::Array(items) if items.is_empty() => "(none)".into(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(" "),
         other => other.to_string(),

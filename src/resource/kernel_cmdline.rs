@@ -112,6 +112,9 @@ impl Resource for KernelCmdline {
             let path = ["parameters", &at.to_string()];
             if words.is_empty() {
                 problems.push(Problem::new(&path, "the parameter is empty"));
+            } else if item.contains(['\n', '\r']) {
+                let problem = Problem::new(&path, "a line break stands in the parameter; parameters stand on one line");
+                problems.push(problem.help("write one item for each parameter, or separate words by spaces"));
             } else if let Err(error) = Request::new(self.target, &words, &none) {
                 problems.push(Problem::new(&path, error.to_string()));
             }
@@ -505,8 +508,10 @@ fn chosen(boot: &Boot) -> (Option<Chosen>, Option<Remark>) {
         Ok(next) => next,
         Err(error) => return (None, Some(Remark::warning(format!("the next boot's entry is not known: {error}")))),
     };
+    let line = |target| next.entry.loaded(target).map(|loaded| loaded.line);
+    let chosen = Chosen { linux: line(Target::Linux), xen: line(Target::Xen) };
     if next.entry.is_generated() && !next.entry.is_recovery() {
-        return (None, None);
+        return (Some(chosen), None);
     }
     let by = match next.choice {
         Choice::Once => "chosen for one boot",
@@ -514,8 +519,7 @@ fn chosen(boot: &Boot) -> (Option<Chosen>, Option<Remark>) {
         Choice::Default => "the default",
     };
     let text = format!("the next boot takes `{}` ({by}), which the change does not reach", next.path.join("` > `"));
-    let line = |target| next.entry.loaded(target).map(|loaded| loaded.line);
-    (Some(Chosen { linux: line(Target::Linux), xen: line(Target::Xen) }), Some(Remark::warning(text)))
+    (Some(chosen), Some(Remark::warning(text)))
 }
 
 /// Collects what tells the boot loader.
@@ -677,8 +681,13 @@ mod tests {
         let reboot = |remark: &&Remark| matches!(remark, Remark::Reboot { .. });
         let remark = comparison.remarks.iter().find(reboot).unwrap().clone();
         let wanted = "default_hugepagesz=1G hugepagesz=1G hugepages=4";
-        let (attribute, running) = ("hugepages".into(), "nothing".into());
-        assert_eq!(remark, Remark::Reboot { attribute, desired: wanted.into(), configured: wanted.into(), running });
+        let reboot_of = |configured: &str| Remark::Reboot {
+            attribute: "hugepages".into(),
+            desired: wanted.into(),
+            configured: configured.into(),
+            running: "nothing".into(),
+        };
+        assert_eq!(remark, reboot_of("nothing"), "nothing is configured before the change");
         let steps = comparison.result.clone().unwrap().unwrap().steps;
         let (fields, done) = plan_of(comparison).unwrap();
         assert_eq!(fields[0], "linux: [] -> [\"default_hugepagesz=1G\",\"hugepagesz=1G\",\"hugepages=4\"]");
@@ -702,7 +711,7 @@ mod tests {
             steps.last().unwrap().after.iter().all(|after_it| after_it.matcher.matches(&after.answer(&after_it.read)))
         );
         assert_eq!(after.plan(HUGE), Ok((vec![], vec![])));
-        assert!(after.compare(HUGE).remarks.iter().any(|remark| matches!(remark, Remark::Reboot { .. })));
+        assert!(after.compare(HUGE).remarks.contains(&reboot_of(wanted)));
         let mut booted = after.clone();
         booted.facts.boot.cmdline += " default_hugepagesz=1024M hugepagesz=1G hugepages=4";
         assert_eq!(booted.compare(HUGE).remarks, []);

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read what they left")]
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod bad_input;
 mod hosts;
 mod lab;
 mod program;

@@ -125,6 +125,20 @@ impl Output {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
+
+    /// Fails the test unless the program said these words, on standard output or standard error.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Output {
+        assert!(self.stdout.contains(words) || self.stderr.contains(words), "`{words}` is not said: {self:?}");
+        self
+    }
+
+    /// Fails the test if the program said these words anywhere.
+    #[track_caller]
+    pub fn never_says(self, words: &str) -> Output {
+        assert!(!self.stdout.contains(words) && !self.stderr.contains(words), "`{words}` is said: {self:?}");
+        self
+    }
 }
 
 impl fmt::Debug for Output {
