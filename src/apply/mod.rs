@@ -294,6 +294,7 @@ mod tests {
                 overrides: false,
                 level: Level::Playbook,
                 origin: vec![kind.span],
+                place: kind.span,
             }
         };
         entries.iter().map(one).collect()

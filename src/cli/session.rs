@@ -60,7 +60,7 @@ pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Result<(Project,
         facts: Some(facts::tree().to_value()),
         ..library_options(&documents.modules)
     };
-    for directory in documents.modules.iter().filter(|directory| !directory.is_dir()) {
+    if let Some(directory) = documents.modules.iter().find(|directory| !directory.is_dir()) {
         return Err(Diagnostic::error(format!("--modules: `{}` is no directory", directory.display())).into());
     }
     let (project, warnings) = Project::load(&documents.hosts, &options, &Registry, sources)?;

@@ -120,6 +120,7 @@ fn declared(entries: &[Entry]) -> Vec<Declared> {
             overrides: false,
             level: Level::Host,
             origin: vec![span],
+            place: span,
         }
     };
     entries.iter().map(one).collect()

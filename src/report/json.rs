@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use crate::{
     apply::HostApplied,
     facts::Facts,
-    host::{bytes::Bytes, op::Op},
+    host::{
+        bytes::Bytes,
+        matcher::Matcher,
+        op::{Op, Undo},
+    },
     plan::{self, Change, HostPlan, HostResult, Verdict},
 };
 
@@ -75,13 +79,20 @@ fn redact(mut plan: HostPlan) -> HostPlan {
     plan
 }
 
+fn hide_arguments(argv: &mut Vec<String>) {
+    if argv.len() > 1 {
+        argv.truncate(1);
+        argv.push("(sensitive)".into());
+    }
+}
+
 fn redact_change(change: &mut Change) {
     let hide = |value: &mut Value| {
         if !value.is_null() {
             *value = "(sensitive)".into();
         }
     };
-    for field in &mut change.fields {
+    for field in change.fields.iter_mut().filter(|field| !super::plan::is_metadata(&field.name)) {
         hide(&mut field.before);
         hide(&mut field.after);
     }
@@ -96,10 +107,27 @@ fn redact_change(change: &mut Change) {
                 *content = hidden();
             }
             Op::Poke { value, .. } => *value = "(sensitive)".into(),
+            Op::Run { command, undo, .. } => {
+                hide_arguments(&mut command.argv);
+                if let Undo::Run(command) = undo {
+                    hide_arguments(&mut command.argv);
+                }
+            }
             _ => {}
         }
-        // A matcher over bytes would tell the content as well as the content itself.
-        step.guards.retain(|guard| !matches!(guard.matcher, crate::host::matcher::Matcher::Bytes(_)));
-        step.after.retain(|after| !matches!(after.matcher, crate::host::matcher::Matcher::Bytes(_)));
+        // A matcher over a value would tell it as well as the value itself.
+        let tells = |matcher: &Matcher| {
+            let kept = matches!(
+                matcher,
+                Matcher::Absent
+                    | Matcher::Present
+                    | Matcher::File { .. }
+                    | Matcher::Link { .. }
+                    | Matcher::Directory { .. }
+            );
+            !kept
+        };
+        step.guards.retain(|guard| !tells(&guard.matcher));
+        step.after.retain(|after| !tells(&after.matcher));
     }
 }

@@ -158,6 +158,7 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
         .iter()
         .filter(|field| look.verbose || change.files.is_empty() || !field.in_file)
         .map(|field| {
+            let hidden = hidden && !is_metadata(&field.name);
             let value = |value: &Value| if hidden && !value.is_null() { "(sensitive)".into() } else { scalar(value) };
             let change = match (&field.before, &field.after) {
                 (Value::Null, after) => value(after),
@@ -172,11 +173,11 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
     }
     let runs = change.steps.iter().filter(|step| matches!(step.op, Op::Run { .. }));
     for step in change.steps.iter().filter(|_| look.verbose) {
-        detail(out, look, Tone::Faint, &format!("step: {}", step.op.describe()));
+        detail(out, look, Tone::Faint, &format!("step: {}", describe(&step.op, hidden)));
     }
     if !look.verbose {
         for step in runs {
-            detail(out, look, Tone::Faint, &step.op.describe());
+            detail(out, look, Tone::Faint, &describe(&step.op, hidden));
         }
     }
     if !change.because.is_empty() {
@@ -192,6 +193,22 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
     if !change.reversible {
         detail(out, look, Tone::Notice, "cannot be rolled back");
     }
+}
+
+fn describe(op: &Op, hidden: bool) -> String {
+    match op {
+        Op::Run { command, .. } if hidden => {
+            format!("run {} (arguments not shown)", command.argv.first().map_or("", String::as_str))
+        }
+        Op::Poke { path, .. } if hidden => format!("write {path}"),
+        op => op.describe(),
+    }
+}
+
+/// Tells whether a field says who may do what with a thing: that is never secret.
+#[must_use]
+pub fn is_metadata(field: &str) -> bool {
+    matches!(field, "mode" | "uid" | "gid")
 }
 
 /// Writes names and values, long values broken at spaces.

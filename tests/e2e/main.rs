@@ -8,5 +8,6 @@
 mod bad_input;
 mod hosts;
 mod lab;
+mod local;
 mod program;
 mod transport;
