@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// Write what your hosts should be in hosts.yaml, read the exact diff with `plan`, and carry it out with `apply`.
 #[derive(Debug, Parser)]
-#[command(name = "vprov", version, max_term_width = 80)]
+#[command(name = "vprov", version, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -17,6 +17,17 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    clean
+  1    the command line or a file is wrong
+  2    changes are pending (plan --detailed-exitcode)
+  3    a host failed, or something of it may not be read
+  4    a host is unreachable
+  5    a host moved since its plan and was not touched
+  130  interrupted
+Where several hold, the first of 3, 5, 4, 2.";
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
