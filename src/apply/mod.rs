@@ -339,4 +339,75 @@ mod tests {
         assert_eq!(ran.deferred, Some(RunId::new(0, 2)));
         assert_eq!(host.world.text("/srv/app/config").as_deref(), Some("a=1\n"));
     }
+
+    fn run(host: &mut FakeHost, text: &str) -> (Planned, ApplyResult) {
+        let compile = |_: &Facts| {
+            let catalog = catalog::build(crate::config::declared::entries(text, &SourceMap::new()))?;
+            let graph = Graph::build(&catalog)?;
+            Ok((catalog, graph))
+        };
+        let planned = plan(host, &compile, Circumstances::default(), &mut |_| ()).unwrap();
+        let mut runs = || RunId::new(0, 1);
+        let result = apply(host, &planned, (&mut runs, "t"), &compile, Circumstances::default(), &mut |_| ());
+        (planned, result)
+    }
+
+    #[test]
+    fn a_value_that_somebody_wrote_back_is_left_with_the_likely_cause() {
+        let mut world = World::new();
+        world.value("/sys/demo", crate::host::fake::Live::integer(1, 0, 9));
+        let mut host = FakeHost::new(world).with_program("meddle", |world, _| {
+            world.value("/sys/demo", crate::host::fake::Live::integer(5, 0, 9)).file("/srv/meddled", "");
+            "".into()
+        });
+        let text = "- kernel_value: {path: /sys/demo, value: 2}\n  name: value\n\
+                    - command: {argv: [meddle], creates: /srv/meddled}\n  requires: [value]\n";
+        let (_, result) = run(&mut host, text);
+        let ApplyResult::Ran(ran) = result else { panic!("{result:?}") };
+        assert!(!ran.is_clean());
+        assert_eq!(ran.left.len(), 1, "{:?}", ran.left);
+        let left = &ran.left[0];
+        assert_eq!(left.address.to_string(), "kernel_value[/sys/demo]");
+        assert!(left.cause.contains("another program wrote it"), "{}", left.cause);
+        assert_eq!(left.fields[0].before, serde_json::json!("5"));
+    }
+
+    #[test]
+    fn what_failed_is_an_outcome_and_not_left() {
+        let mut host = FakeHost::new(World::new());
+        let (_, result) = run(&mut host, "- command: {argv: [nothing], creates: /srv/a}\n");
+        let ApplyResult::Ran(ran) = result else { panic!("{result:?}") };
+        assert!(matches!(&ran.outcomes[0].outcome, Outcome::Failed { step: 0, .. }), "{ran:?}");
+        assert!(ran.left.is_empty() && !ran.is_clean());
+    }
+
+    #[test]
+    fn what_guests_feel_and_what_does_not_hold_is_refused() {
+        let mut world = World::new();
+        world.make_directories(&crate::host::path::AbsPath::known("/run/systemd/system"));
+        world.unit("libvirt-guests.service", true, true);
+        let planned = |text: &str| run(&mut FakeHost::new(world.clone()), text).0;
+        let felt = planned("- service: {name: libvirt-guests, running: false}\n");
+        let words = refusal(&felt, Allowed::default()).unwrap();
+        assert!(
+            words.contains("service[libvirt-guests.service]") && words.contains("--allow guest-visible"),
+            "{words}"
+        );
+        assert_eq!(refusal(&felt, Allowed { guest_visible: true }), None);
+        let unmet = planned("- assert: {that: false, message: no KVM}\n- file: {path: /etc/a, content: x}\n");
+        let words = refusal(&unmet, Allowed { guest_visible: true }).unwrap();
+        assert!(words.contains("assert[no KVM] failed, so nothing is applied here"), "{words}");
+    }
+
+    #[test]
+    fn a_host_that_is_held_or_moved_is_not_touched() {
+        let mut host = FakeHost::new(World::new());
+        host.lock = Some("somebody".into());
+        let before = host.world.clone();
+        let (_, result) = run(&mut host, "- file: {path: /etc/a, content: x}\n");
+        assert_eq!(result, ApplyResult::Locked { holder: "somebody".into() });
+        assert_eq!(host.world, before);
+        host.lock = None;
+        assert_eq!(run(&mut host, "- file: {path: /etc/a, ensure: absent}\n").1, ApplyResult::Nothing);
+    }
 }

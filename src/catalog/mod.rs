@@ -235,3 +235,84 @@ fn check_sources(entries: &[Entry], diagnostics: &mut Diagnostics) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::declared::entries, diag::SourceMap};
+
+    /// Checks the addresses of a catalog, each with what it overrides; or what is wrong, with all places.
+    fn check(text: &str, expected: &[&str]) {
+        let sources = SourceMap::new();
+        let found: Vec<String> = match build(entries(text, &sources)) {
+            Ok(catalog) => catalog
+                .entries
+                .iter()
+                .map(|entry| {
+                    let beaten = entry.overridden.iter().map(|one| format!(" {} {}>{}", one.what, one.by, one.over));
+                    format!("{}{}", entry.address, beaten.collect::<String>())
+                })
+                .collect(),
+            Err(errors) => errors
+                .iter()
+                .map(|error| {
+                    let places = error.labels.iter().map(|label| sources.place(label.span).replace("t.yaml:", ""));
+                    format!("{}: {}", places.collect::<Vec<_>>().join(" "), error.summary)
+                })
+                .collect(),
+        };
+        assert_eq!(found, expected, "{text}");
+    }
+
+    const SWAPPINESS: &str = "- sysctl: {name: vm.swappiness, value: 35}\n  level: playbook\n";
+
+    #[test]
+    fn what_is_said_twice_is_one_or_a_contradiction() {
+        let again = "- sysctl: {name: vm.swappiness, value: 35}\n";
+        check(&format!("{SWAPPINESS}{again}"), &["sysctl[vm.swappiness]"]);
+        let other = "- sysctl: {name: vm.swappiness, value: 60}\n";
+        let contradiction = "`sysctl` is declared twice for `vm.swappiness`, with different values";
+        check(&format!("{SWAPPINESS}{other}"), &[&format!("3:3 1:3: {contradiction}")]);
+        let stronger = "- sysctl: {name: vm.swappiness, value: 60}\n  override: true\n";
+        check(&format!("{SWAPPINESS}{stronger}"), &["sysctl[vm.swappiness] vm.swappiness host>playbook"]);
+        check(&format!("{stronger}{SWAPPINESS}"), &["sysctl[vm.swappiness] vm.swappiness host>playbook"]);
+        let level = stronger.to_owned() + "  level: playbook\n";
+        check(&format!("{SWAPPINESS}{level}"), &[&format!("3:3 1:3: {contradiction}")]);
+        let coupled = "- sysctl: {name: vm.dirty_bytes, value: 8192}\n- sysctl: {name: vm.dirty_ratio, value: 5}\n";
+        let words = "`sysctl` is declared twice for `vm.dirty_bytes or vm.dirty_ratio`, with different values";
+        check(coupled, &[&format!("1:3 2:3: {words}")]);
+    }
+
+    #[test]
+    fn resources_of_one_file_are_one() {
+        let sources = SourceMap::new();
+        let text = "- sysctl: {name: vm.swappiness, value: 35}\n  name: swap\n  notify: [x]\n\
+                    - sysctl: {name: fs.aio-max-nr, value: 1048576}\n";
+        let catalog = build(entries(text, &sources)).unwrap();
+        assert_eq!(catalog.entries.len(), 1);
+        let entry = &catalog.entries[0];
+        assert_eq!(entry.address.to_string(), "sysctl[/etc/sysctl.d/90-vprov.conf]");
+        for name in ["swap", "sysctl[vm.swappiness]", "sysctl[fs.aio-max-nr]", "sysctl[/etc/sysctl.d/90-vprov.conf]"] {
+            assert!(entry.names.contains(name), "{name}: {:?}", entry.names);
+        }
+        assert_eq!((entry.places.len(), entry.notify.len()), (2, 1));
+        // Of a merged one only the claim that was overridden is given up.
+        check(
+            "- kernel_cmdline: {parameters: [quiet, a=1]}\n  level: playbook\n\
+             - kernel_cmdline: {parameters: [a=2]}\n  override: true\n",
+            &["kernel_cmdline[boot] linux:a host>playbook"],
+        );
+    }
+
+    #[test]
+    fn one_thing_has_one_source() {
+        check(
+            "- file: {path: /etc/a, content: x}\n- symlink: {path: /etc/a, target: b}\n",
+            &["1:3 2:3: two resources provide /etc/a: `file[/etc/a]` and `symlink[/etc/a]`"],
+        );
+        let sources = SourceMap::new();
+        let errors = build(entries("- fiel: {path: /etc/a}\n", &sources)).unwrap_err();
+        let shown = errors.iter().map(|error| error.render(&sources, false)).collect::<String>();
+        assert!(shown.contains("there is no kind `fiel`") && shown.contains("`file`"), "{shown}");
+    }
+}

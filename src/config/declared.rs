@@ -50,3 +50,36 @@ impl Level {
         }
     }
 }
+
+/// Reads declarations as a test writes them: a list of entries `{KIND: {…}, name, requires, notify, override, level}`, where
+/// `level` is `playbook`, `group` or `host`.
+#[cfg(test)]
+pub fn entries(text: &str, sources: &crate::diag::SourceMap) -> Vec<Declared> {
+    let list = super::yaml::read("t.yaml", text, sources).unwrap_or_else(|error| panic!("{text}: {}", error.summary));
+    let one = |node: &Node| {
+        let beside = ["name", "requires", "notify", "override", "level"];
+        let map = node.as_map().expect("an entry is a map");
+        let (kind, params) = map.iter().find(|(key, _)| !beside.contains(&key.text.as_str())).expect("a kind");
+        let names = |key: &str| -> Vec<(String, Span)> {
+            let list = node.get(key).and_then(Node::as_seq).unwrap_or_default();
+            list.iter().filter_map(|name| Some((name.as_str()?.to_owned(), name.span))).collect()
+        };
+        Declared {
+            kind: kind.text.to_string(),
+            kind_span: kind.span,
+            params: params.clone(),
+            labels: node.get("name").and_then(Node::as_str).map(String::from).into_iter().collect(),
+            requires: names("requires"),
+            notify: names("notify"),
+            overrides: node.get("override").is_some(),
+            level: match node.get("level").and_then(Node::as_str) {
+                Some("group") => Level::Group,
+                Some("playbook") => Level::Playbook,
+                _ => Level::Host,
+            },
+            origin: vec![kind.span],
+            place: kind.span,
+        }
+    };
+    list.as_seq().expect("a list of entries").iter().map(one).collect()
+}

@@ -193,3 +193,69 @@ fn cycle(graph: &DiGraph<usize, Edge>, component: &[NodeIndex], catalog: &Catalo
     }
     diagnostic.help("remove one of these dependencies")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{catalog, config::declared::entries, diag::SourceMap};
+
+    fn order_of(text: &str) -> Vec<String> {
+        let catalog = catalog::build(entries(text, &SourceMap::new())).unwrap();
+        let graph = Graph::build(&catalog).unwrap();
+        graph.order.iter().map(|at| catalog.entries[*at].address.to_string()).collect()
+    }
+
+    fn wrong(text: &str) -> String {
+        let sources = SourceMap::new();
+        let catalog = catalog::build(entries(text, &sources)).unwrap();
+        Graph::build(&catalog).unwrap_err().iter().map(|error| error.render(&sources, false)).collect()
+    }
+
+    const FOUR: [&str; 4] = [
+        "- file: {path: /srv/app/conf, content: x}\n  notify: [demo]\n",
+        "- directory: {path: /srv/app}\n",
+        "- service: {name: demo}\n  name: demo\n",
+        "- file: {path: /etc/last, content: x}\n  requires: [\"service[demo.service]\"]\n",
+    ];
+
+    #[test]
+    fn the_order_follows_from_edges_and_addresses_alone() {
+        let expected = ["directory[/srv/app]", "file[/srv/app/conf]", "service[demo.service]", "file[/etc/last]"];
+        for turn in 0..4 {
+            let mut entries = FOUR;
+            entries.rotate_left(turn);
+            assert_eq!(order_of(&entries.concat()), expected);
+            entries.reverse();
+            assert_eq!(order_of(&entries.concat()), expected);
+        }
+        assert_eq!(
+            order_of(
+                "- file: {path: /b, content: x}\n- assert: {that: true, message: m}\n- file: {path: /a, content: x}\n"
+            ),
+            ["assert[m]", "file[/a]", "file[/b]"],
+        );
+    }
+
+    #[test]
+    fn a_cycle_is_shown_whole_with_its_places() {
+        let text = "- file: {path: /a, content: x}\n  name: a\n  requires: [c]\n\
+                    - file: {path: /b, content: x}\n  name: b\n  requires: [a]\n\
+                    - file: {path: /c, content: x}\n  name: c\n  requires: [b]\n\
+                    - file: {path: /d, content: x}\n  requires: [c]\n";
+        let shown = wrong(text);
+        assert!(shown.contains("file[/a] → file[/b] → file[/c] → file[/a]"), "{shown}");
+        for line in ["3:", "6:", "9:"] {
+            assert!(shown.contains(&format!("{}", line.trim_end_matches(':'))), "{line} {shown}");
+        }
+        assert_eq!(shown.matches("requires `").count(), 3, "{shown}");
+        assert!(!shown.contains("/d"), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_name_has_a_suggestion() {
+        let text = "- file: {path: /a, content: x}\n  name: settings\n- service: {name: demo}\n  requires: [setings]\n";
+        let shown = wrong(text);
+        assert!(shown.contains("no resource of this host is named `setings`"), "{shown}");
+        assert!(shown.starts_with("t.yaml:4:14") && shown.contains("`settings`"), "{shown}");
+    }
+}

@@ -871,6 +871,7 @@ fn commands() -> BoxedStrategy<Part> {
         prop_oneof![3 => Just(None), 2 => Just(Some(file_node("made\n", 0o644, 0))), 1 => Just(Some(Node::Denied))];
     (made, standing, any::<bool>(), prop::bool::weighted(0.2))
         .prop_map(|(path, standing, unless, fails)| {
+            let unless = unless && standing != Some(Node::Denied);
             let mut params = json!({"argv": [if fails { "fail" } else { "make" }, path]});
             params[if unless { "unless" } else { "creates" }] =
                 if unless { json!(["exists", path]) } else { json!(path) };

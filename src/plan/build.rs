@@ -252,3 +252,150 @@ impl<'a> Builder<'a> {
         probes.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalog,
+        config::declared::entries,
+        diag::SourceMap,
+        host::{
+            fake::{FakeHost, World},
+            run::RunId,
+        },
+        plan::host::{Circumstances, plan},
+    };
+
+    fn planned(world: &World, text: &str) -> Planned {
+        let compile = |_: &Facts| {
+            let catalog = catalog::build(entries(text, &SourceMap::new()))?;
+            let graph = Graph::build(&catalog)?;
+            Ok((catalog, graph))
+        };
+        let mut host = FakeHost::new(world.clone());
+        plan(&mut host, &compile, Circumstances::default(), &mut |_| ()).unwrap()
+    }
+
+    /// Says what is done to each resource, why, and what its steps owe and settle.
+    fn shown(planned: &Planned) -> Vec<String> {
+        let one = |resource: &ResourcePlan| {
+            let what = match &resource.verdict {
+                Verdict::Converged => "converged".into(),
+                Verdict::Blocked { by } => format!("blocked by {by}"),
+                Verdict::Failed { .. } => "failed".into(),
+                Verdict::Change(change) => {
+                    let mut words = format!("{:?}", change.action).to_lowercase();
+                    for because in &change.because {
+                        words += &format!(" because of {because}");
+                    }
+                    for step in &change.steps {
+                        words += &step.owes.iter().map(|owed| format!(" owes {owed}")).collect::<String>();
+                        words += &step.settles.iter().map(|owed| format!(" settles {owed}")).collect::<String>();
+                    }
+                    words
+                }
+                other => format!("{other:?}"),
+            };
+            format!("{}: {what}", resource.address)
+        };
+        planned.resources.iter().map(one).collect()
+    }
+
+    fn with_demo(active: bool) -> World {
+        let mut world = World::new();
+        world.make_directories(&AbsPath::known("/run/systemd/system"));
+        world.unit("demo.service", true, active).file("/etc/app", "old");
+        world
+    }
+
+    const NOTIFYING: &str = "- file: {path: /etc/app, content: new}\n  notify: [demo]\n\
+                             - service: {name: demo}\n  name: demo\n";
+
+    #[test]
+    fn what_depends_on_a_failed_resource_is_blocked_and_nothing_else() {
+        let mut world = World::new();
+        world.link("/etc/a", "elsewhere");
+        let text = "- file: {path: /etc/a, content: x}\n  name: a\n\
+                    - file: {path: /etc/b, content: x}\n  name: b\n  requires: [a]\n\
+                    - file: {path: /etc/c, content: x}\n  requires: [b]\n\
+                    - file: {path: /etc/d, content: x}\n";
+        assert_eq!(
+            shown(&planned(&world, text)),
+            [
+                "file[/etc/a]: failed",
+                "file[/etc/b]: blocked by file[/etc/a]",
+                "file[/etc/c]: blocked by file[/etc/b]",
+                "file[/etc/d]: create",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_notified_service_is_refreshed_once_after_its_notifiers() {
+        let text = format!("{NOTIFYING}- file: {{path: /etc/more, content: x}}\n  notify: [demo]\n");
+        let plan = planned(&with_demo(true), &text);
+        assert_eq!(
+            shown(&plan),
+            [
+                "file[/etc/app]: update owes service[demo.service]",
+                "file[/etc/more]: create owes service[demo.service]",
+                "service[demo.service]: refresh because of file[/etc/app] because of file[/etc/more] settles service[demo.service]",
+            ]
+        );
+        let run = plan.run(RunId::new(0, 1), "t".into());
+        assert_eq!(run.works[2].needs, [0, 1]);
+        // What does not run reads the new configuration when it starts, so nothing is due.
+        assert_eq!(
+            shown(&planned(&with_demo(false), NOTIFYING)),
+            ["file[/etc/app]: update", "service[demo.service]: converged"]
+        );
+        let mut same = with_demo(true);
+        same.file("/etc/app", "new");
+        assert_eq!(
+            shown(&planned(&same, NOTIFYING)),
+            ["file[/etc/app]: converged", "service[demo.service]: converged"]
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_due_is_done_now() {
+        let mut world = with_demo(true);
+        let activation = "service[demo.service]".to_string();
+        let owed = serde_json::to_string(&Owed { activation: activation.clone(), run: RunId::new(0, 1) }).unwrap();
+        world.file(Owed::path(&activation).as_str(), owed);
+        let settles = "refresh because of an earlier run that did not end settles service[demo.service]";
+        assert_eq!(shown(&planned(&world, "- service: {name: demo}\n")), [format!("service[demo.service]: {settles}")]);
+    }
+
+    #[test]
+    fn what_is_due_to_a_blocked_service_stays_due() {
+        let mut world = with_demo(true);
+        world.link("/etc/broken", "elsewhere");
+        let text = format!("{NOTIFYING}- file: {{path: /etc/broken, content: x}}\n  notify: [demo]\n");
+        assert_eq!(
+            shown(&planned(&world, &text)),
+            [
+                "file[/etc/app]: update owes service[demo.service]",
+                "file[/etc/broken]: failed",
+                "service[demo.service]: blocked by file[/etc/broken]",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_files_of_a_plan_are_what_its_steps_write() {
+        let mut world = World::new();
+        world.file("/etc/old", "old\n");
+        let text = "- file: {path: /etc/old, content: new, validate: [judge, \"{}\"]}\n- file: {path: /etc/new, content: x}\n\
+                    - directory: {path: /etc/dir}\n";
+        let plan = planned(&world, text);
+        let files: Vec<_> = plan.changes().flat_map(|(_, change)| change.files.clone()).collect();
+        let change = |path: &str, before: Option<&str>, after: &str| FileChange {
+            path: AbsPath::known(path),
+            before: before.map(Bytes::from),
+            after: Some(after.into()),
+        };
+        assert_eq!(files, [change("/etc/new", None, "x"), change("/etc/old", Some("old\n"), "new")]);
+    }
+}

@@ -236,7 +236,8 @@ impl Resource for Service {
                 let step = self.file_step(systemd::enable(None, &name), undo, seen, &["enabled"]);
                 steps.push(if steps.is_empty() { self.guard_file(step, &unit, seen) } else { step });
             }
-            (false, Some(false)) => {
+            // Below the mask there may be links that enable it, of which systemd does not tell.
+            (equal, Some(false)) if !equal || !steps.is_empty() && to.masked != from.masked => {
                 let undo = systemd::enable(None, &name);
                 let step = self.file_step(systemd::disable(None, &name), undo, seen, &NOT_ENABLED);
                 steps.push(if steps.is_empty() { self.guard_file(step, &unit, seen) } else { step });
