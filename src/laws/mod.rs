@@ -30,6 +30,7 @@ use crate::{
     graph::Graph,
     host::{
         Host, HostError,
+        exec::{LocalHost, Settings},
         fake::{Defect, FakeHost, Live, Node, World},
         matcher::{Expectation, Matcher},
         op::{Op, Owner, Step},
@@ -674,4 +675,54 @@ fn an_executor_that_forgets_what_is_due_breaks_law_4() {
 #[test]
 fn an_executor_that_does_not_read_back_breaks_law_2() {
     breaks(Defect::SkippedReadBack, cases_of("kernel_value"), 2);
+}
+
+/// Law 9 on the real executor: planning below a root that is observed changes not a byte of it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the tree is a real one")]
+fn planning_leaves_a_real_tree_as_it_is() {
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+    fn tree(directory: &Path) -> Vec<String> {
+        let mut found = vec![];
+        let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let content = if meta.is_file() { fs::read(&path).unwrap() } else { vec![] };
+            let (mode, changed) = (meta.permissions().mode(), meta.modified().unwrap());
+            found.push(format!("{} {mode:o} {changed:?} {content:?}", path.display()));
+            if meta.is_dir() {
+                found.extend(tree(&path));
+            }
+        }
+        found
+    }
+
+    let mut runner = TestRunner::new(config(24));
+    for _ in 0..24 {
+        let case = worlds::mixed().new_tree(&mut runner).expect("a case can be made").current();
+        let root = tempfile::TempDir::new().unwrap();
+        for (path, node) in &case.world.nodes {
+            let real = root.path().join(path.as_str().trim_start_matches('/'));
+            match node {
+                Node::Directory { .. } => fs::create_dir_all(&real).unwrap(),
+                Node::File { content, .. } => fs::write(&real, &content.0).unwrap(),
+                Node::Link { target } => std::os::unix::fs::symlink(target, &real).unwrap(),
+                Node::Special | Node::Denied => {}
+            }
+        }
+        let before = tree(root.path());
+        let settings = Settings { root: Some(root.path().into()), observe: true, ..Settings::default() };
+        let mut local = LocalHost::new(settings).unwrap();
+        let compile = |_: &Facts| compile(&case.entries);
+        let circumstances = Circumstances { offline: true, ..Circumstances::default() };
+        let planned = plan(&mut local, &compile, circumstances, &mut |_| ());
+        assert_eq!(tree(root.path()), before, "{case:?}");
+        if let Ok(planned) = planned {
+            let refused = local.apply(&planned.run(run_id(1), "me@here".into()), &mut |_| ());
+            assert!(planned.changes().next().is_none() || !matches!(refused, Ok(Applied::Ran { .. })), "{refused:?}");
+            assert_eq!(tree(root.path()), before, "{case:?}");
+        }
+    }
 }
