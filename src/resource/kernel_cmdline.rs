@@ -258,7 +258,7 @@ impl Resource for KernelCmdline {
                 let shown = |tokens: &[String]| if tokens.is_empty() { "nothing".into() } else { tokens.join(" ") };
                 let configured = match chosen.as_ref().and_then(|chosen| chosen.of(target)) {
                     Some(line) => shown(&texts(&CommandLine::parse(line).group(&difference.group))),
-                    None => shown(&difference.wanted),
+                    None => "unknown".into(),
                 };
                 let attribute = match target {
                     Target::Linux => difference.group.to_string(),

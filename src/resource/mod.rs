@@ -243,7 +243,7 @@ pub enum Remark {
         attribute: String,
         /// What is wanted.
         desired: String,
-        /// What the next boot will have once the plan is applied.
+        /// What the next boot has as things stand: what the entry that the boot loader will choose says.
         configured: String,
         /// What the kernel has now.
         running: String,
