@@ -62,6 +62,10 @@ pub fn hosts(modules: &[&Module]) -> Value {
             "ssh": { "$ref": "#/$defs/ssh" },
             "hosts": by_name(&host, "Hosts by name; a name may hold ranges."),
             "groups": by_name(&group, "Groups by name."),
+            "on_failure": {
+                "enum": ["keep", "rollback"],
+                "description": "What becomes of a host whose run fails: what was done stays, or is taken back at once.",
+            },
         }),
         &[],
         modules,

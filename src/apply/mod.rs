@@ -7,7 +7,8 @@ use crate::{
     event::Happened,
     host::{
         Host, HostError,
-        run::{Applied, Moved, Outcome, Run, RunId},
+        run::{Applied, Moved, Outcome, RolledBack, Run, RunId},
+        undo::{TakeBack, TookBack},
     },
     plan::{
         Change, Planned, Verdict,
@@ -32,6 +33,8 @@ pub struct HostApplied {
 pub enum ApplyResult {
     /// The plan was empty; the host was not touched.
     Nothing,
+    /// vprov was told to stop before this host's turn; it was not touched.
+    NotStarted,
     /// The run went through.
     Ran(Ran),
     /// The host is not as the plan saw it; it was not touched.
@@ -74,6 +77,22 @@ pub struct Ran {
     /// Why the host could not be read once more, if it could not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<String>,
+    /// What came of taking the run back because it failed, where that was wished.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// What came of taking a run back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result", deny_unknown_fields)]
+pub enum TakenBack {
+    /// It was taken back, as far as it could be.
+    Done(RolledBack),
+    /// It was not.
+    Failed {
+        /// Why.
+        error: String,
+    },
 }
 
 /// What came of one resource.
@@ -99,6 +118,12 @@ pub struct Left {
 }
 
 impl Ran {
+    /// Tells whether a step failed. A run that was told to stop did not fail.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.outcomes.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. }))
+    }
+
     /// Tells whether every resource is as it should be.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -142,7 +167,8 @@ pub fn apply(
     on: &mut dyn FnMut(Happened),
 ) -> ApplyResult {
     let run = planned.run(runs(), by.into());
-    if run.works.is_empty() {
+    // A run without works makes up for one that was interrupted.
+    if run.works.is_empty() && planned.interrupted.is_none() {
         return ApplyResult::Nothing;
     }
     let mut outcomes = match carry_out(host, &run, on) {
@@ -176,7 +202,7 @@ pub fn apply(
             (vec![], vec![], Some("the documents make no sense with the facts that the host has now".into()))
         }
     };
-    ApplyResult::Ran(Ran { run: run.id, deferred, outcomes, left, remarks, unverified })
+    ApplyResult::Ran(Ran { run: run.id, deferred, outcomes, left, remarks, unverified, taken_back: None })
 }
 
 fn carry_out(
@@ -215,6 +241,27 @@ fn blocked(planned: &Planned, outcomes: &[ResourceOutcome]) -> Vec<ResourceOutco
             Some(ResourceOutcome { address: address.clone(), outcome: Outcome::Blocked { by } })
         })
         .collect()
+}
+
+/// Takes back what failed, the run of what was deferred first, as far as nobody changed anything since.
+#[must_use]
+pub fn take_back(host: &mut dyn Host, ran: &Ran, (runs, by): (&mut dyn FnMut() -> RunId, &str)) -> TakenBack {
+    let mut all = RolledBack::default();
+    for run in ran.deferred.iter().chain([&ran.run]) {
+        let what = TakeBack { id: Some(runs()), by: by.into(), ..TakeBack::of(run) };
+        match host.undo(&what).and_then(TookBack::done) {
+            Ok(done) => {
+                all.undone.extend(done.undone);
+                all.left.extend(done.left);
+                all.interrupted |= done.interrupted;
+                all.run = done.run.or(all.run);
+            }
+            // A run that failed before it changed anything has no journal.
+            Err(HostError::Refused(words)) if words == format!("there is no run `{run}`") => {}
+            Err(error) => return TakenBack::Failed { error: error.to_string() },
+        }
+    }
+    TakenBack::Done(all)
 }
 
 /// Returns what is not as it should be although nothing failed.

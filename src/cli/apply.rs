@@ -8,6 +8,7 @@ use super::{
     exit::Exit,
     plan::exit_of,
     prompt,
+    run::{Names, by, hear_signals},
     session::Session,
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     event::Happened,
     facts::Facts,
     fleet,
-    host::{HostError, run::RunId},
+    host::HostError,
     plan::{HostPlan, HostResult},
     report::{self, text::count},
     transport::Mode,
@@ -29,7 +30,7 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
         let words = "apply asks before it changes anything, and this is no terminal: say --yes to go without";
         return Err(Wrong::Words(words.into()));
     }
-    let session = Session::open(&args.documents, &args.reach, terminal)?;
+    let session = Session::open(&args.documents, &args.reach, Some(&args.running), terminal)?;
     let plans = session.plan(args.retry_short);
     if !args.output.json {
         terminal.report(&report::plan::plan(&plans, terminal.look(&args.output)));
@@ -37,24 +38,31 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
     // What changes does not count here; what could not be planned still fails.
     let planning = plans.iter().map(|plan| exit_of(plan, Exit::Clean)).fold(Exit::Clean, Exit::and);
     let work: Vec<(&HostSpec, &HostPlan)> =
-        session.hosts.iter().map(|spec| &**spec).zip(&plans).filter(|(_, plan)| changes(plan) > 0).collect();
-    let steps = work.iter().map(|(_, plan)| changes(plan)).sum();
-    if !work.is_empty() && !args.yes {
-        let question = format!("\nApply {} on {}?", count(steps, "change"), count(work.len(), "host"));
+        session.hosts.iter().map(|spec| &**spec).zip(&plans).filter(|(_, plan)| is_work(plan)).collect();
+    let steps: usize = work.iter().map(|(_, plan)| changes(plan)).sum();
+    if steps > 0 && !args.yes {
+        let hosts = work.iter().filter(|(_, plan)| changes(plan) > 0).count();
+        let question = format!("\nApply {} on {}?", count(steps, "change"), count(hosts, "host"));
         if !prompt::confirm(&question).map_err(|error| Wrong::Words(format!("no answer could be read: {error}")))? {
             terminal.note("nothing was changed");
             return Ok(planning.and(Exit::Clean));
         }
     }
-    let allowed = Allowed { guest_visible: args.allow.contains(&Allow::GuestVisible) };
-    let by = by();
+    hear_signals(&session.stop)?;
+    let wish = Wish {
+        allowed: Allowed { guest_visible: args.allow.contains(&Allow::GuestVisible) },
+        names: Names::new(),
+        by: by(),
+        retry_short: args.retry_short,
+        rollback_on_failure: args.rollback_on_failure || session.rolls_back_on_failure(),
+    };
     let results = session.each(
         &work,
         "applied",
         |(spec, _)| &spec.name,
         |(spec, plan), on| HostApplied {
             host: spec.name.to_string(),
-            result: apply_host(&session, spec, plan, allowed, &by, args.retry_short, on),
+            result: apply_host(&session, spec, plan, &wish, on),
         },
     );
     if args.output.json {
@@ -62,7 +70,22 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
     } else if !results.is_empty() {
         terminal.report(&format!("\n{}", report::applied::applied(&results, terminal.look(&args.output))));
     }
-    Ok(results.iter().map(|result| exit_of_result(&result.result)).fold(planning, Exit::and))
+    let exit = results.iter().map(|result| exit_of_result(&result.result)).fold(planning, Exit::and);
+    Ok(if session.stop.load(Ordering::Relaxed) { Exit::Interrupted } else { exit })
+}
+
+/// What is wished beside the plan.
+struct Wish {
+    allowed: Allowed,
+    names: Names,
+    by: String,
+    retry_short: bool,
+    rollback_on_failure: bool,
+}
+
+/// Tells whether an apply has to do with a host: it changes, or is told that an interrupted run is made up for.
+fn is_work(plan: &HostPlan) -> bool {
+    matches!(&plan.result, HostResult::Planned(planned) if changes(plan) > 0 || planned.interrupted.is_some())
 }
 
 fn changes(plan: &HostPlan) -> usize {
@@ -76,16 +99,14 @@ fn apply_host(
     session: &Session,
     spec: &HostSpec,
     plan: &HostPlan,
-    allowed: Allowed,
-    by: &str,
-    retry_short: bool,
+    wish: &Wish,
     on: &mut dyn FnMut(Happened),
 ) -> ApplyResult {
     let HostResult::Planned(planned) = &plan.result else { return ApplyResult::Nothing };
     if session.stop.load(Ordering::Relaxed) {
-        return ApplyResult::Refused { error: "interrupted before it began".into() };
+        return ApplyResult::NotStarted;
     }
-    if let Some(error) = apply::refusal(planned, allowed) {
+    if let Some(error) = apply::refusal(planned, wish.allowed) {
         return ApplyResult::Refused { error };
     }
     let mut host = match session.connect(spec, Mode::Apply) {
@@ -95,33 +116,29 @@ fn apply_host(
     };
     on(Happened::Connected);
     let compile = |facts: &Facts| fleet::on_core(|| session.compile(spec, facts));
-    apply::apply(&mut host, planned, (&mut run_id, by), &compile, session.circumstances(retry_short), on)
+    let mut next = 0;
+    let mut names = || {
+        next += 1;
+        wish.names.get(next - 1)
+    };
+    let circumstances = session.circumstances(wish.retry_short);
+    let mut result = apply::apply(&mut host, planned, (&mut names, &wish.by), &compile, circumstances, on);
+    if let ApplyResult::Ran(ran) = &mut result
+        && wish.rollback_on_failure
+        && ran.has_failed()
+    {
+        ran.taken_back = Some(apply::take_back(&mut host, ran, (&mut names, &wish.by)));
+    }
+    result
 }
 
 fn exit_of_result(result: &ApplyResult) -> Exit {
     match result {
         ApplyResult::Nothing => Exit::Clean,
+        ApplyResult::NotStarted => Exit::Interrupted,
         ApplyResult::Ran(ran) if ran.is_clean() => Exit::Clean,
         ApplyResult::Ran(_) | ApplyResult::Refused { .. } | ApplyResult::Locked { .. } => Exit::Failed,
         ApplyResult::Stale { .. } => Exit::Stale,
         ApplyResult::Unreachable { .. } => Exit::Unreachable,
     }
-}
-
-/// Makes the name of a run from the time and chance.
-#[expect(clippy::disallowed_methods, reason = "a run is named by the time at which it begins")]
-fn run_id() -> RunId {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let mut chance = [0; 2];
-    // Without chance the time alone still names the run; the host refuses a name that it has.
-    let _ = rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty());
-    RunId::new(now.map_or(0, |now| now.as_secs()), u16::from_ne_bytes(chance))
-}
-
-/// Says who asks: user and machine, for the journal and the lock.
-#[expect(clippy::disallowed_methods, reason = "the person at the terminal is named by the environment")]
-fn by() -> String {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
-    format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use crate::host::run::RunId;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Brings virtualization hosts (KVM, Xen) to a declared state.
@@ -47,6 +48,10 @@ pub enum Command {
     Plan(Plan),
     /// Show what would change, ask, and change exactly that.
     Apply(Apply),
+    /// Show what a run would be taken back to, ask, and take it back.
+    Rollback(Rollback),
+    /// List the runs that the hosts remember, newest first.
+    History(History),
     /// Check the files without contacting any host.
     Validate(Validate),
     /// Show what the hosts are: the `facts` of expressions.
@@ -147,15 +152,75 @@ pub struct Apply {
     /// The output.
     #[command(flatten)]
     pub output: Output,
+    /// How it is done.
+    #[command(flatten)]
+    pub running: Running,
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub yes: bool,
+    /// Take a host back at once whose run fails; `on_failure: rollback` in HOSTS.YAML says the same.
+    #[arg(long)]
+    pub rollback_on_failure: bool,
     /// Allow what is refused otherwise.
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<Allow>,
     /// Try again what fell short (huge pages) before the next boot.
     #[arg(long)]
     pub retry_short: bool,
+}
+
+/// How a run on a host is done.
+#[derive(Debug, Args)]
+pub struct Running {
+    /// Wait so long for a host on which another run goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub lock_timeout: u64,
+    /// How many runs each host remembers; the newest that ended well always.
+    #[arg(long, value_name = "N", default_value_t = crate::host::exec::KEEP_RUNS)]
+    pub keep_runs: usize,
+}
+
+/// `vprov rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The hosts.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// The output.
+    #[command(flatten)]
+    pub output: Output,
+    /// How it is done.
+    #[command(flatten)]
+    pub running: Running,
+    /// Take back this run; else on each host the newest that changed something and is not taken back.
+    #[arg(long, value_name = "ID")]
+    pub run: Option<RunId>,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Also take back what somebody changed since the run.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `vprov history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// The documents.
+    #[command(flatten)]
+    pub documents: Documents,
+    /// The hosts.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Write JSON; its first key names the format.
+    #[arg(long)]
+    pub json: bool,
+    /// Show every operation.
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// What `--allow` allows.

@@ -10,7 +10,7 @@ use crate::{host::HostError, report};
 
 /// Shows the facts of the selected hosts.
 pub fn run(args: &Facts, terminal: &Terminal) -> Result<Exit, Wrong> {
-    let session = Session::open(&args.documents, &args.reach, terminal)?;
+    let session = Session::open(&args.documents, &args.reach, None, terminal)?;
     let results = session.facts();
     let exit = results.iter().map(|(_, result)| match result {
         Ok(_) => Exit::Clean,

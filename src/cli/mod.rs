@@ -5,8 +5,11 @@ mod exit;
 mod prompt;
 mod progress;
 mod session;
+mod run;
 mod plan;
 mod apply;
+mod rollback;
+mod history;
 mod validate;
 mod facts;
 mod explain;
@@ -42,6 +45,8 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Plan(args) => plan::run(args, &terminal),
         Command::Apply(args) => apply::run(args, &terminal),
+        Command::Rollback(args) => rollback::run(args, &terminal),
+        Command::History(args) => history::run(args, &terminal),
         Command::Validate(args) => validate::run(args, &terminal),
         Command::Facts(args) => facts::run(args, &terminal),
         Command::Explain(args) => explain::run(args, &terminal),

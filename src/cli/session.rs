@@ -16,13 +16,13 @@ use crate::{
     catalog::{self, Catalog},
     cli::{
         Terminal, Wrong,
-        args::{Documents, Reach},
+        args::{Documents, Reach, Running},
         progress::Progress,
         prompt,
     },
     config::{
         LoadOptions, Project, embedded,
-        inventory::{Connection, HostSpec},
+        inventory::{Connection, HostSpec, OnFailure},
     },
     diag::{Diagnostic, Diagnostics, SourceMap},
     event::{Event, Happened},
@@ -50,11 +50,15 @@ pub struct Session {
     pub stop: Arc<AtomicBool>,
 }
 
+/// Documents with the selected hosts and warnings, or everything that is wrong with them.
+type Loaded = Result<(Project, Hosts, Diagnostics), Diagnostics>;
+type Load = fn(&Documents, &Arc<SourceMap>) -> Loaded;
+
 /// Loads documents and selects hosts; warnings are returned beside.
 ///
 /// # Errors
 /// Everything that is wrong with the documents or the selection.
-pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Result<(Project, Hosts, Diagnostics), Diagnostics> {
+pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Loaded {
     let options = LoadOptions {
         set: documents.set.clone(),
         facts: Some(facts::tree().to_value()),
@@ -64,12 +68,24 @@ pub fn load(documents: &Documents, sources: &Arc<SourceMap>) -> Result<(Project,
         return Err(Diagnostic::error(format!("--modules: `{}` is no directory", directory.display())).into());
     }
     let (project, warnings) = Project::load(&documents.hosts, &options, &Registry, sources)?;
-    let hosts = match documents.limit.as_slice() {
-        [] => project.hosts().to_vec(),
-        limit => project.select(&limit.join(","))?,
-    };
+    let hosts = select(&project, documents)?;
     check_without_facts(&project, &hosts)?;
     Ok((project, hosts, warnings))
+}
+
+/// Loads the inventory alone and selects hosts.
+fn load_hosts(documents: &Documents, sources: &Arc<SourceMap>) -> Loaded {
+    let options = LoadOptions { set: documents.set.clone(), ..LoadOptions::default() };
+    let (project, warnings) = Project::load_inventory(&documents.hosts, &options, sources)?;
+    let hosts = select(&project, documents)?;
+    Ok((project, hosts, warnings))
+}
+
+fn select(project: &Project, documents: &Documents) -> Result<Hosts, Diagnostics> {
+    match documents.limit.as_slice() {
+        [] => Ok(project.hosts().to_vec()),
+        limit => project.select(&limit.join(",")),
+    }
 }
 
 /// Finds what is wrong whatever the facts of the hosts are, so that no host is contacted for it: values that a kind does
@@ -116,7 +132,35 @@ impl Session {
     ///
     /// # Errors
     /// What is wrong with the documents, already shown, or with the command line.
-    pub fn open(documents: &Documents, reach: &Reach, terminal: &Terminal) -> Result<Self, Wrong> {
+    pub fn open(
+        documents: &Documents,
+        reach: &Reach,
+        running: Option<&Running>,
+        terminal: &Terminal,
+    ) -> Result<Self, Wrong> {
+        Self::of(load, documents, reach, running, terminal)
+    }
+
+    /// The same with the inventory alone: what was done is read and taken back whatever became of the playbooks.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_hosts(
+        documents: &Documents,
+        reach: &Reach,
+        running: Option<&Running>,
+        terminal: &Terminal,
+    ) -> Result<Self, Wrong> {
+        Self::of(load_hosts, documents, reach, running, terminal)
+    }
+
+    fn of(
+        load: Load,
+        documents: &Documents,
+        reach: &Reach,
+        running: Option<&Running>,
+        terminal: &Terminal,
+    ) -> Result<Self, Wrong> {
         let sources = Arc::new(SourceMap::new());
         let (project, hosts, warnings) =
             load(documents, &sources).map_err(|found| terminal.refuse(&found, &sources))?;
@@ -138,6 +182,8 @@ impl Session {
             executor_dir: reach.executor_dir.clone(),
             password,
             stop: Some(stop.clone()),
+            lock_timeout: running.map_or(0, |running| running.lock_timeout),
+            keep_runs: running.map(|running| running.keep_runs),
             ..Options::default()
         };
         let connector = Connector::new(options);
@@ -233,6 +279,12 @@ impl Session {
         let catalog = catalog::build(declared)?;
         let graph = Graph::build(&catalog)?;
         Ok((catalog, graph))
+    }
+
+    /// Tells whether a host is taken back whose run fails.
+    #[must_use]
+    pub fn rolls_back_on_failure(&self) -> bool {
+        self.project.inventory().on_failure == OnFailure::Rollback
     }
 
     /// Returns the files that were read.

@@ -149,6 +149,16 @@ pub struct Group {
     within: BTreeSet<usize>,
 }
 
+/// What becomes of a host whose run fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// What was done stays.
+    #[default]
+    Keep,
+    /// The run is taken back at once.
+    Rollback,
+}
+
 /// All hosts.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -157,6 +167,8 @@ pub struct Inventory {
     groups: Vec<Group>,
     /// Hosts of each group by position, itself and the groups in it.
     members: Vec<Vec<usize>>,
+    /// What becomes of a host whose run fails.
+    pub on_failure: OnFailure,
     /// All names of variables that are set anywhere, with their places.
     pub(super) variables: Vec<Key>,
 }
@@ -274,7 +286,8 @@ impl Reader<'_> {
             return inventory;
         }
         let Some(map) = self.map(node, "a map with `hosts`") else { return inventory };
-        self.known(&map, &["vars", "ssh", "hosts", "groups"]);
+        self.known(&map, &["vars", "ssh", "hosts", "groups", "on_failure"]);
+        inventory.on_failure = self.on_failure(map.get("on_failure"));
         let top = self.settings(&map);
         match map.get("hosts") {
             // An unknown key is most likely `hosts` itself.
@@ -341,6 +354,20 @@ impl Reader<'_> {
             Err(diagnostic) => {
                 self.diagnostics.push(diagnostic);
                 None
+            }
+        }
+    }
+
+    fn on_failure(&mut self, node: Option<&Node>) -> OnFailure {
+        match node.map(|node| (&node.value, node.span)) {
+            None => OnFailure::Keep,
+            Some((Value::Str(text), _)) if text == "keep" => OnFailure::Keep,
+            Some((Value::Str(text), _)) if text == "rollback" => OnFailure::Rollback,
+            Some((_, span)) => {
+                let help =
+                    "`rollback` takes the run of a host back that fails; `keep`, the default, leaves what was done";
+                self.diagnostics.push(Diagnostic::error("`on_failure` is `keep` or `rollback`").at(span).help(help));
+                OnFailure::Keep
             }
         }
     }

@@ -132,6 +132,26 @@ impl Project {
         diagnostics.or(project)
     }
 
+    /// Loads an inventory alone: its hosts can be selected and reached, and nothing that they declare is looked at.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the inventory by itself.
+    pub fn load_inventory(
+        path: &Path,
+        options: &LoadOptions,
+        sources: &Arc<SourceMap>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut files = load::Files::default();
+        let mut diagnostics = Diagnostics::new();
+        let node = files.document(path, sources)?;
+        let set = set(&options.set, sources, &mut diagnostics);
+        let (inventory, warnings) = Inventory::read(&node, &set, sources)?;
+        diagnostics.append(warnings);
+        let library = Library::default();
+        let sources = Arc::clone(sources);
+        diagnostics.or(Self { inventory, library, sources, set, files, file_parameters: vec![] })
+    }
+
     /// Returns all hosts in the order of the inventory.
     #[must_use]
     pub fn hosts(&self) -> &[Arc<HostSpec>] {

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod exec;
 pub mod fake;
 pub mod glob;
+pub mod history;
 pub mod journal;
 pub mod matcher;
 pub mod observed;

@@ -15,7 +15,7 @@ use crate::{
         path::AbsPath,
         probe::Probe,
         read::{Answer, Read},
-        state::Owed,
+        state::{Owed, Unfinished},
     },
     resource::{Cannot, Difference, Disruption, Remark, Seen, state::Action},
 };
@@ -23,6 +23,7 @@ use crate::{
 /// Builds the plan of one host from what was read of it.
 #[must_use]
 pub fn build(catalog: &Catalog, graph: &Graph, facts: &Facts, offline: bool, observed: Observed) -> Planned {
+    let interrupted = Unfinished::decode(Unfinished::reads().iter().map(|read| observed.get(read))).pop();
     let mut builder = Builder::new(graph, observed);
     for &at in &graph.order {
         builder.plan(at, catalog, facts, offline);
@@ -33,6 +34,7 @@ pub fn build(catalog: &Catalog, graph: &Graph, facts: &Facts, offline: bool, obs
         probes: builder.user_probes(),
         resources: builder.resources,
         uploaded: None,
+        interrupted,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         Host, HostError,
         observed::Observed,
         read::Read,
-        state::{Owed, STATE_DIR},
+        state::{Owed, STATE_DIR, Unfinished},
     },
 };
 
@@ -49,7 +49,9 @@ impl From<HostError> for PlanError {
 pub fn facts(host: &mut dyn Host) -> Result<(Facts, Observed), HostError> {
     let mut observed = Observed::default();
     // What a cut run left due is asked for with the facts, so that it costs no round.
-    observe::ask(host, &mut observed, facts::reads().into_iter().chain([Owed::read()]).collect::<Vec<Read>>())?;
+    let left = [Owed::read()].into_iter().chain(Unfinished::reads());
+    let reads: Vec<Read> = facts::reads().into_iter().chain(left).collect();
+    observe::ask(host, &mut observed, reads)?;
     let facts = facts::decode(&observed).map_err(|error| HostError::Refused(error.to_string()))?;
     Ok((facts, observed))
 }

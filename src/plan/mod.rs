@@ -17,6 +17,7 @@ use crate::{
         op::Step,
         path::AbsPath,
         run::{Run, RunId, Work},
+        state::Unfinished,
     },
     resource::{
         Disruption, Remark,
@@ -66,6 +67,9 @@ pub struct Planned {
     /// The executor was uploaded to this place for this plan: the only write of planning.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uploaded: Option<String>,
+    /// A run on this host that did not come to its end, and none ended well since: the newest, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interrupted: Option<Unfinished>,
     /// Programs that the user named (`unless`, `assert`) and that ran while planning, where nothing can be written.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub probes: Vec<String>,

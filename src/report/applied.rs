@@ -5,9 +5,9 @@ use super::{
     text::{Look, Tone, count, shown},
 };
 use crate::{
-    apply::{ApplyResult, HostApplied, Ran},
+    apply::{ApplyResult, HostApplied, Ran, TakenBack},
     config::fold,
-    host::run::{Moved, Outcome, utc},
+    host::run::{Moved, Outcome, RolledBack, utc},
 };
 
 /// Writes what came of an apply: details of what did not go well, then a line for each host.
@@ -39,6 +39,7 @@ pub fn applied(results: &[HostApplied], look: Look) -> String {
 fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
     match result {
         ApplyResult::Nothing => ("unchanged", Tone::Faint, "as declared".into()),
+        ApplyResult::NotStarted => ("not started", Tone::Notice, "stopped before its turn; untouched".into()),
         ApplyResult::Stale { moved } => {
             ("stale", Tone::Bad, format!("{} moved since the plan; untouched", count(moved.len(), "thing")))
         }
@@ -63,7 +64,13 @@ fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
                 }
             }
             parts.push(format!("run {}", ran.run));
-            let (word, tone) = if ran.is_clean() { ("done", Tone::Good) } else { ("failed", Tone::Bad) };
+            let stopped = |outcome: &Outcome| matches!(outcome, Outcome::Interrupted { .. } | Outcome::NotStarted);
+            let (word, tone) = match &ran.taken_back {
+                Some(TakenBack::Done(done)) if done.left.is_empty() && !done.interrupted => ("taken back", Tone::Bad),
+                _ if ran.is_clean() => ("done", Tone::Good),
+                _ if ran.outcomes.iter().any(|one| stopped(&one.outcome)) => ("interrupted", Tone::Bad),
+                _ => ("failed", Tone::Bad),
+            };
             (word, tone, parts.join(", "))
         }
     }
@@ -127,10 +134,38 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         }
         put_remarks(out, look, std::slice::from_ref(remark));
     }
+    match &ran.taken_back {
+        Some(TakenBack::Done(done)) => put_taken_back(out, look, done),
+        Some(TakenBack::Failed { error }) => {
+            out.push_str("  ");
+            look.put(out, Tone::Bad, "! the run could not be taken back");
+            out.push_str(&format!("\n      {}\n", shown(error)));
+        }
+        None => {}
+    }
     if let Some(error) = &ran.unverified {
         out.push_str("  ");
         look.put(out, Tone::Bad, "! the result could not be read once more");
         out.push_str(&format!("\n      {}\n", shown(error)));
+    }
+}
+
+/// Writes what came of taking a run back: what could not be, and with `--verbose` what was.
+pub fn put_taken_back(out: &mut String, look: Look, done: &RolledBack) {
+    for words in done.undone.iter().filter(|_| look.verbose) {
+        out.push_str("  ");
+        look.put(out, Tone::Good, "< undone  ");
+        out.push_str(&format!(" {}\n", shown(words)));
+    }
+    for words in &done.left {
+        out.push_str("  ");
+        look.put(out, Tone::Bad, "! left    ");
+        out.push_str(&format!(" {}\n", shown(words)));
+    }
+    if done.interrupted {
+        out.push_str("  ");
+        look.put(out, Tone::Notice, "! stopped before its end; asking again goes on");
+        out.push('\n');
     }
 }
 

@@ -4,6 +4,8 @@ pub mod text;
 pub mod diff;
 pub mod plan;
 pub mod applied;
+pub mod undo;
+pub mod history;
 pub mod facts;
 pub mod json;
 pub mod manual;

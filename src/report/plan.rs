@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::fold,
-    host::op::Op,
+    host::{op::Op, run::utc},
     plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict},
     resource::{Disruption, Remark, state::Action},
 };
@@ -59,6 +59,20 @@ fn body(plan: &HostPlan, look: Look) -> String {
         HostResult::Planned(planned) => {
             for resource in &planned.resources {
                 put_resource(&mut out, look, resource);
+            }
+            if let Some(left) = &planned.interrupted {
+                let text = format!(
+                    "the run {} by {}, begun {}, did not come to its end (or goes on still): what it did stays, what is left is part \
+                     of this plan, and `vprov rollback --run {0}` takes it back",
+                    left.run,
+                    left.by,
+                    utc(left.at)
+                );
+                for line in wrap(&shown(&text), 76) {
+                    out.push_str("  ");
+                    look.put(&mut out, Tone::Notice, &line);
+                    out.push('\n');
+                }
             }
             if let Some(place) = &planned.uploaded {
                 note(&mut out, look, &format!("the executor was uploaded to {place} for this plan"));
