@@ -10,4 +10,5 @@ mod hosts;
 mod lab;
 mod local;
 mod program;
+mod ssh;
 mod transport;
