@@ -25,6 +25,14 @@ pub struct HostApplied {
     pub host: String,
     /// What came of it.
     pub result: ApplyResult,
+    /// How many of its resources could not be planned (failed, blocked, unknown); nothing was done about them.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub not_planned: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What came of applying a plan.

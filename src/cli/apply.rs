@@ -62,12 +62,14 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
         |(spec, _)| &spec.name,
         |(spec, plan), on| HostApplied {
             host: spec.name.to_string(),
+            not_planned: not_planned(plan),
             result: apply_host(&session, spec, plan, &wish, on),
         },
     );
+    let results = with_the_others(results, &plans);
     if args.output.json {
         terminal.report(&report::json::applied(&results));
-    } else if !results.is_empty() {
+    } else if results.iter().any(report::applied::is_worth_telling) {
         terminal.report(&format!("\n{}", report::applied::applied(&results, terminal.look(&args.output))));
     }
     let exit = results.iter().map(|result| exit_of_result(&result.result)).fold(planning, Exit::and);
@@ -86,6 +88,31 @@ struct Wish {
 /// Tells whether an apply has to do with a host: it changes, or is told that an interrupted run is made up for.
 fn is_work(plan: &HostPlan) -> bool {
     matches!(&plan.result, HostResult::Planned(planned) if changes(plan) > 0 || planned.interrupted.is_some())
+}
+
+/// Puts the hosts on which there was nothing to do among those on which there was, in the order of the inventory.
+fn with_the_others(results: Vec<HostApplied>, plans: &[HostPlan]) -> Vec<HostApplied> {
+    let mut results = results.into_iter().peekable();
+    let mut all = Vec::with_capacity(plans.len());
+    for plan in plans {
+        if let Some(result) = results.next_if(|result| result.host == plan.host) {
+            all.push(result);
+            continue;
+        }
+        let result = match &plan.result {
+            HostResult::Planned(_) => ApplyResult::Nothing,
+            HostResult::Unreachable { error } => ApplyResult::Unreachable { error: error.clone() },
+            HostResult::Failed { error } => ApplyResult::Refused { error: error.clone() },
+        };
+        all.push(HostApplied { host: plan.host.clone(), result, not_planned: not_planned(plan) });
+    }
+    all
+}
+
+fn not_planned(plan: &HostPlan) -> usize {
+    let HostResult::Planned(planned) = &plan.result else { return 0 };
+    let counts = planned.counts();
+    counts.failed + counts.blocked + counts.unknown
 }
 
 fn changes(plan: &HostPlan) -> usize {

@@ -245,7 +245,7 @@ mod tests {
         let shown = wrong(text);
         assert!(shown.contains("file[/a] → file[/b] → file[/c] → file[/a]"), "{shown}");
         for line in ["3:", "6:", "9:"] {
-            assert!(shown.contains(&format!("{}", line.trim_end_matches(':'))), "{line} {shown}");
+            assert!(shown.contains(line.trim_end_matches(':')), "{line} {shown}");
         }
         assert_eq!(shown.matches("requires `").count(), 3, "{shown}");
         assert!(!shown.contains("/d"), "{shown}");

@@ -26,9 +26,10 @@ pub fn applied(results: &[HostApplied], look: Look) -> String {
         look.put(&mut out, Tone::Heading, &shown(&fold::fold(hosts.iter().copied()).join(",")));
         out.push_str(&format!("\n{details}\n"));
     }
+    let results: Vec<&HostApplied> = results.iter().filter(|result| look.verbose || is_worth_telling(result)).collect();
     let width = results.iter().map(|result| result.host.chars().count()).max().unwrap_or(0);
     for result in results {
-        let (word, tone, text) = recap(&result.result);
+        let (word, tone, text) = recap_of(result);
         out.push_str(&format!("{:<width$}  ", shown(&result.host)));
         look.put(&mut out, tone, &format!("{word:<11}"));
         out.push_str(&format!(" {}\n", shown(&text)));
@@ -36,9 +37,25 @@ pub fn applied(results: &[HostApplied], look: Look) -> String {
     out
 }
 
+/// Tells whether anything was done on a host, or could not be.
+#[must_use]
+pub fn is_worth_telling(result: &HostApplied) -> bool {
+    !matches!(result.result, ApplyResult::Nothing) || result.not_planned > 0
+}
+
+/// Says what came of a host; what could not even be planned is no success.
+fn recap_of(result: &HostApplied) -> (&'static str, Tone, String) {
+    let (word, tone, text) = recap(&result.result);
+    if result.not_planned == 0 {
+        return (word, tone, text);
+    }
+    let word = if matches!(word, "done" | "unchanged") { "failed" } else { word };
+    (word, Tone::Bad, format!("{} not planned, {text}", result.not_planned))
+}
+
 fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
     match result {
-        ApplyResult::Nothing => ("unchanged", Tone::Faint, "as declared".into()),
+        ApplyResult::Nothing => ("unchanged", Tone::Faint, "nothing to do".into()),
         ApplyResult::NotStarted => ("not started", Tone::Notice, "stopped before its turn; untouched".into()),
         ApplyResult::Stale { moved } => {
             ("stale", Tone::Bad, format!("{} moved since the plan; untouched", count(moved.len(), "thing")))

@@ -11,6 +11,9 @@ const CONTEXT: usize = 3;
 /// Contents longer than this are counted instead of shown, in bytes.
 const LARGEST: usize = 1 << 20;
 
+/// Lines are shown up to this many characters.
+const LONGEST: usize = 2000;
+
 /// Writes what changes in a file, each line behind `indent`.
 pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sensitive: bool) {
     let (before, after) = (change.before.as_ref(), change.after.as_ref());
@@ -56,7 +59,14 @@ fn text(content: Option<&Bytes>) -> Option<&str> {
 
 fn line(out: &mut String, look: Look, indent: &str, tone: Tone, text: &str) {
     out.push_str(indent);
-    look.put(out, tone, &shown(text));
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => {
+            let more = text[cut..].chars().count();
+            look.put(out, tone, &shown(&text[..cut]));
+            look.put(out, Tone::Faint, &format!("… ({more} more characters)"));
+        }
+        None => look.put(out, tone, &shown(text)),
+    }
     out.push('\n');
 }
 
@@ -87,6 +97,14 @@ mod tests {
         );
         check(None, Some("x\n"), false, "  --- /dev/null\n  +++ /etc/a\n  @@ -0,0 +1 @@\n  +x\n");
         check(Some("x\n"), Some("x\n"), false, "");
+    }
+
+    #[test]
+    fn a_line_without_end_has_one() {
+        let line = "x".repeat(LONGEST);
+        let expected =
+            format!("  --- /dev/null\n  +++ /etc/a\n  @@ -0,0 +1 @@\n  +{}… (3 more characters)\n", &line[1..]);
+        check(None, Some(&format!("{line}yz\n")), false, &expected);
     }
 
     #[test]

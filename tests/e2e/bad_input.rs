@@ -169,8 +169,11 @@ fn wrong_types_and_ranges_are_told() {
         entries("- swappiness: {value: 250}", "hosts.yaml:5:27", &["250 is above the maximum of 200"]),
         entries("- swappiness: {value: lots}", "hosts.yaml:5:27", &["expected an integer, found the string `lots`"]),
         entries("- hugepages: -1", "hosts.yaml:5:18", &["expected a map of parameters, found the integer `-1`"]),
-        // The module makes a parameter of it, and that is judged: the error stands where the module is used.
-        entries("- hugepages: {pages: {1G: -1}}", "hosts.yaml:5:7", &["`hugepages=-1` is no count of pages"]),
+        entries(
+            "- hugepages: {pages: {1G: -1}}",
+            "hosts.yaml:5:31",
+            &["`pages`: the integer `-1` does not match", "how many pages of each size"],
+        ),
         entries(
             "- kernel_cmdline: {parameters: ['hugepages=-1']}",
             "hosts.yaml:5:37",

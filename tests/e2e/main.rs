@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod bad_input;
+mod faults;
 mod hosts;
 mod lab;
 mod local;
