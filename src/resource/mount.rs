@@ -589,10 +589,21 @@ fn trim(path: &str) -> &str {
     if path.len() > 1 { path.trim_end_matches('/') } else { path }
 }
 
-/// Tells whether two options say one thing: `pagesize=1G` is shown as `pagesize=1024M`.
-fn same(one: &str, other: &str) -> bool {
-    let bytes = |option: &str| option.split_once('=').and_then(|(_, value)| matcher::size(value));
-    one == other || (bytes(one).is_some() && bytes(one) == bytes(other))
+/// Tells whether an option that the kernel shows says what is wanted: `pagesize=1G` is shown as `pagesize=1024M`, `mode=0700` as
+/// `mode=700`. A share of the memory and the name of a user or group are shown as other numbers (linux mm/shmem.c; mount(8)),
+/// which cannot be told from the wanted one.
+fn same(shown: &str, wanted: &str) -> bool {
+    let (Some((name, now)), Some((_, value))) = (shown.split_once('='), wanted.split_once('=')) else {
+        return shown == wanted;
+    };
+    let octal = |text: &str| u32::from_str_radix(text, 8).ok();
+    match name {
+        _ if now == value => true,
+        "mode" => octal(now).is_some() && octal(now) == octal(value),
+        "uid" | "gid" => value.parse::<u32>().is_err(),
+        "size" if value.ends_with('%') => true,
+        _ => matcher::size(now).is_some() && matcher::size(now) == matcher::size(value),
+    }
 }
 
 #[cfg(test)]
@@ -797,5 +808,22 @@ mod tests {
         let entry = IMAGES.replace("hard, rsize=1048576", "soft, rsize=8192");
         let remarks = world(LINE, LIVE).compare(&entry).remarks;
         assert_eq!(remarks.len(), 3, "{remarks:?}");
+    }
+
+    #[test]
+    fn what_the_kernel_shows_in_other_words_is_no_difference() {
+        let live = "91 27 0:51 / /mnt/t rw,relatime - tmpfs tmpfs rw,size=1024k,nr_inodes=10240,mode=700,gid=36\n";
+        let check = |option: &str, there: bool| {
+            let entry = format!("mount: {{ path: /mnt/t, source: tmpfs, fstype: tmpfs, options: [\"{option}\"] }}");
+            let fstab = format!("tmpfs /mnt/t tmpfs {option} 0 0\n");
+            let comparison = world(&fstab, live).compare(&entry);
+            assert_eq!(plan_of(comparison).unwrap().0.is_empty(), there, "{option}");
+        };
+        for option in ["size=1m", "size=1048576", "nr_inodes=10k", "mode=0700", "mode=700", "gid=kvm", "size=50%"] {
+            check(option, true);
+        }
+        for option in ["size=2m", "mode=0755", "gid=37", "nr_inodes=1k"] {
+            check(option, false);
+        }
     }
 }
