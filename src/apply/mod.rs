@@ -11,7 +11,7 @@ use crate::{
         undo::{TakeBack, TookBack},
     },
     plan::{
-        Change, Planned, Verdict,
+        Change, Planned, ResourcePlan, Verdict,
         host::{Circumstances, Compile, PlanError, plan},
     },
     resource::{Disruption, Remark, state::Field},
@@ -81,7 +81,7 @@ pub struct Ran {
     /// What everything looks like when it is read once more.
     pub left: Vec<Left>,
     /// What a person must know afterwards: reboots that are pending, what fell short.
-    pub remarks: Vec<(Address, Remark)>,
+    pub remarks: Vec<ResourceRemark>,
     /// Why the host could not be read once more, if it could not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<String>,
@@ -101,6 +101,16 @@ pub enum TakenBack {
         /// Why.
         error: String,
     },
+}
+
+/// What a person must know of one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceRemark {
+    /// The resource.
+    pub address: Address,
+    /// What is to be known.
+    pub remark: Remark,
 }
 
 /// What came of one resource.
@@ -310,11 +320,12 @@ fn cause(remarks: &[Remark], by_itself: bool) -> String {
     })
 }
 
-fn pending(after: &Planned) -> Vec<(Address, Remark)> {
-    let all = after.resources.iter().flat_map(|one| one.remarks.iter().map(move |remark| (&one.address, remark)));
-    all.filter(|(_, remark)| !matches!(remark, Remark::Warning { .. }))
-        .map(|(address, remark)| (address.clone(), remark.clone()))
-        .collect()
+fn pending(after: &Planned) -> Vec<ResourceRemark> {
+    let of = |resource: &ResourcePlan| {
+        let told = resource.remarks.iter().filter(|remark| !matches!(remark, Remark::Warning { .. })).cloned();
+        told.map(|remark| ResourceRemark { address: resource.address.clone(), remark }).collect::<Vec<_>>()
+    };
+    after.resources.iter().flat_map(of).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::{
     text::{Look, Tone, count, shown},
 };
 use crate::{
-    apply::{ApplyResult, HostApplied, Ran, TakenBack},
+    apply::{ApplyResult, HostApplied, Ran, ResourceRemark, TakenBack},
     config::fold,
     host::run::{Moved, Outcome, RolledBack, utc},
 };
@@ -144,7 +144,7 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
     }
     let mut last = None;
-    for (address, remark) in &ran.remarks {
+    for ResourceRemark { address, remark } in &ran.remarks {
         if last != Some(address) {
             out.push_str(&format!("  = {}\n", shown(&address.to_string())));
             last = Some(address);

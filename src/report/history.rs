@@ -43,11 +43,30 @@ pub fn json(results: &[HostHistory]) -> String {
     let hosts: Vec<Value> = results
         .iter()
         .map(|(host, result)| match result {
-            Ok(runs) => json!({ "host": host, "runs": runs }),
+            Ok(runs) => json!({ "host": host, "runs": runs.iter().map(run_json).collect::<Vec<_>>() }),
             Err(error) => json!({ "host": host, "error": error.to_string() }),
         })
         .collect();
     super::json::pretty(&json!({ "format": FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": hosts }))
+}
+
+fn run_json(run: &PastRun) -> Value {
+    let mut document = json!({ "run": run.run, "taken_back_by": run.taken_back_by, "open": run.open });
+    let told = match &run.told {
+        Ok(told) => json!({
+            "by": told.by,
+            "began": told.began.0,
+            "ended": told.ended.map(|(time, _)| time),
+            "ending": told.ended.map(|(_, ending)| ending),
+            "takes_back": told.takes_back,
+            "operations": told.operations,
+        }),
+        Err(error) => json!({ "error": error }),
+    };
+    if let (Value::Object(document), Value::Object(told)) = (&mut document, told) {
+        document.extend(told);
+    }
+    document
 }
 
 fn put_run(out: &mut String, look: Look, run: &PastRun) {
