@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::fold,
-    host::{op::Op, run::utc},
+    host::{op::Op, run::utc, state::Unfinished},
     plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict},
     resource::{Disruption, Remark, state::Action},
 };
@@ -57,22 +57,11 @@ fn body(plan: &HostPlan, look: Look) -> String {
     let mut out = String::new();
     match &plan.result {
         HostResult::Planned(planned) => {
+            if let Some(left) = &planned.interrupted {
+                put_interrupted(&mut out, look, left);
+            }
             for resource in &planned.resources {
                 put_resource(&mut out, look, resource);
-            }
-            if let Some(left) = &planned.interrupted {
-                let text = format!(
-                    "the run {} by {}, begun {}, did not come to its end (or goes on still): what it did stays, what is left is part \
-                     of this plan, and `vprov rollback --run {0}` takes it back",
-                    left.run,
-                    left.by,
-                    utc(left.at)
-                );
-                for line in wrap(&shown(&text), 76) {
-                    out.push_str("  ");
-                    look.put(&mut out, Tone::Notice, &line);
-                    out.push('\n');
-                }
             }
             if let Some(place) = &planned.uploaded {
                 note(&mut out, look, &format!("the executor was uploaded to {place} for this plan"));
@@ -85,6 +74,22 @@ fn body(plan: &HostPlan, look: Look) -> String {
         HostResult::Failed { error } => put_failure(&mut out, look, "failed", error),
     }
     out
+}
+
+fn put_interrupted(out: &mut String, look: Look, left: &Unfinished) {
+    out.push_str("  ");
+    look.put(
+        out,
+        Tone::Notice,
+        &shown(&format!("! interrupted: run {} by {}, begun {}", left.run, left.by, utc(left.at))),
+    );
+    out.push('\n');
+    let text = format!(
+        "it did not come to its end, or goes on still; what it did stays, what is left is part of this plan, and \
+         `vprov rollback --run {}` takes it back",
+        left.run
+    );
+    detail(out, look, Tone::Plain, &text);
 }
 
 fn note(out: &mut String, look: Look, text: &str) {

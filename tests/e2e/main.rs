@@ -11,5 +11,6 @@ mod hosts;
 mod lab;
 mod local;
 mod program;
+mod rollback;
 mod ssh;
 mod transport;

@@ -804,3 +804,16 @@ fn a_lock_is_waited_for() {
     assert_eq!(outcomes(&mut host, &run_of(1, vec![vec![write("/etc/a", "x", 0o644)]])), [CHANGED]);
     thread.join().unwrap();
 }
+
+#[test]
+fn a_run_without_room_does_not_begin() {
+    let root = root();
+    let tree = &host(root.path()).tree;
+    super::space::check(tree, [(path("/etc/new/deep/file"), 1000)]).unwrap();
+    let error = super::space::check(tree, [(path("/etc/new/deep/file"), 1 << 60)]).unwrap_err();
+    assert!(error.starts_with("the file system of `/etc` has ") && error.contains(" KiB for backups"), "{error}");
+    let run = run_of(1, vec![vec![write("/etc/a", &"x".repeat(3000), 0o644), write("/etc/c", "y", 0o644)]]);
+    let needs = super::space::of_run(tree, &run);
+    let state = path("/var/lib/vprov/runs");
+    assert_eq!(needs, [(path("/etc/a"), 3000), (path("/etc/c"), 1), (state, 6)]);
+}
