@@ -50,7 +50,8 @@ impl Key {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return wrong("a name holds no white space");
         }
-        if text.contains('=') || text.starts_with(['#', ';', '-']) {
+        // With a slash before it, it would be read as a name, but not as the dotted name that stands for it.
+        if text.contains('=') || [text, first].iter().any(|text| text.starts_with(['#', ';', '-'])) {
             return wrong("it would not be read as a name");
         }
         if parts.contains(&"..") {

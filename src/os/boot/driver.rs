@@ -1,8 +1,8 @@
 //! Which boot loader serves a host, and what has to be written and run so that its next boot has the wanted command lines.
 //!
 //! Files of several boot loaders coexist on real hosts, so the answer comes from all the [`Evidence`] together and never from
-//! the distribution's name alone. Two drivers write: GRUB with drop-ins ([`super::debian`]) and GRUB with one file
-//! ([`super::suse`]); every other loader is recognised and refused by name.
+//! the distribution's name alone. Two drivers write: GRUB with drop-ins (`debian.rs`) and GRUB with one file
+//! (`suse.rs`); every other loader is recognised and refused by name.
 
 use std::{collections::BTreeSet, fmt};
 
