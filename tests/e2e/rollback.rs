@@ -128,7 +128,7 @@ fn what_was_there_before_is_there_again_and_the_rollback_can_be_taken_back() {
     let history = image.history();
     let [(back, of_back), (run, of_run)] = &history[..] else { panic!("{history:?}") };
     assert_eq!(
-        (&of_run["taken_back_by"], &of_back["told"]["Ok"]["takes_back"]),
+        (&of_run["taken_back_by"], &of_back["takes_back"]),
         (&back.as_str().into(), &run.as_str().into())
     );
     image.run("rollback", &["--yes"]).exits(0).says("it remembers no run");
@@ -380,6 +380,23 @@ fn of_two_at_once_one_is_locked_out_or_waits() {
         running.join().expect("no panic").exits(0);
     });
     assert_eq!(hosts[0].read("/etc/other"), "x");
+}
+
+#[test]
+fn old_executors_are_removed() {
+    let Some(lab) = Lab::get() else { return };
+    let hosts = [lab.host()];
+    hosts[0].ssh("cd /var/lib && umask 077 && mkdir -p vprov/executor && cd vprov/executor && mkdir a b c && touch a/vprov b/vprov c/vprov && touch -d 2020-01-01 a && touch -d 2021-01-01 b && touch -d 2022-01-01 c").exits(0);
+    let env = Env::new();
+    let more = "groups: { all: { hosts: [\"lab*\"], resources: [ { file: { path: /etc/x, content: x } } ] } }\n";
+    env.write("hosts.yaml", inventory(&hosts) + more);
+    env.vprov(["plan", "hosts.yaml"]).exits(0);
+    assert_eq!(hosts[0].ssh("ls /var/lib/vprov/executor | wc -l").exits(0).stdout, "4\n", "a plan removes nothing");
+    env.vprov(["apply", "hosts.yaml", "--yes"]).exits(0);
+    let left = hosts[0].ssh("ls /var/lib/vprov/executor").exits(0).stdout;
+    let left: Vec<&str> = left.lines().filter(|name| name.len() < 64).collect();
+    assert_eq!(left, ["c"], "the one that runs and the newest other one stay");
+    env.vprov(["plan", "hosts.yaml", "--detailed-exitcode"]).exits(0);
 }
 
 #[test]
