@@ -1,4 +1,4 @@
-//! The light hosts of `tests/lab/light`, as tests see them.
+//! The hosts of `tests/lab/light` and `tests/lab/systemd`, as tests see them.
 
 use crate::program::{Env, Output};
 use std::{
@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
-/// The hosts that `tests/lab/light up N` has started.
+/// The hosts that `tests/lab/light up N` or `tests/lab/systemd up N` has started.
 pub struct Lab {
     state: PathBuf,
+    /// `light` or `systemd`.
+    script: &'static str,
 }
 
 /// One host that this test has for itself: as freshly made, and given back when this value is dropped.
@@ -30,21 +32,31 @@ pub struct Host {
     pub known_hosts: PathBuf,
     dir: PathBuf,
     state: PathBuf,
+    script: &'static str,
     _lock: File,
 }
 
 impl Lab {
     /// The lab that `VPROV_TEST_LAB` names, or nothing after a line `SKIP test: words`.
     pub fn get() -> Option<Lab> {
-        match std::env::var_os("VPROV_TEST_LAB") {
+        Lab::named("light", "VPROV_TEST_LAB")
+    }
+
+    /// The lab of systemd hosts that `VPROV_TEST_SYSTEMD` names, or nothing after a line `SKIP test: words`.
+    pub fn systemd() -> Option<Lab> {
+        Lab::named("systemd", "VPROV_TEST_SYSTEMD")
+    }
+
+    fn named(script: &'static str, variable: &str) -> Option<Lab> {
+        match std::env::var_os(variable) {
             Some(state) => {
                 let state = PathBuf::from(state);
-                assert!(state.join("ssh_config").exists(), "VPROV_TEST_LAB={} is no running lab", state.display());
-                Some(Lab { state })
+                assert!(state.join("ssh_config").exists(), "{variable}={} is no running lab", state.display());
+                Some(Lab { state, script })
             }
             None => {
-                let why = std::env::var("VPROV_TEST_LAB_WHY");
-                skip(why.as_deref().unwrap_or("no test hosts: VPROV_TEST_LAB is not set; tests/run starts them"));
+                let why = std::env::var(format!("{variable}_WHY"));
+                skip(&why.unwrap_or_else(|_| format!("no test hosts: {variable} is not set; tests/run starts them")));
                 None
             }
         }
@@ -72,7 +84,7 @@ impl Lab {
             drop(free);
             thread::sleep(Duration::from_millis(100));
         };
-        light(&self.state, "reset", taken.iter().map(|(i, _)| i.to_string()));
+        run(self.script, &self.state, "reset", taken.iter().map(|(i, _)| i.to_string()));
         taken.into_iter().map(|(i, lock)| self.describe(i, lock)).collect()
     }
 
@@ -106,6 +118,7 @@ impl Lab {
             known_hosts: self.state.join("known_hosts"),
             dir: dir.clone(),
             state: self.state.clone(),
+            script: self.script,
             _lock: lock,
         }
     }
@@ -142,11 +155,16 @@ impl Host {
 
     /// Ends all processes of the host: its address refuses connections from now on.
     pub fn stop(&self) {
-        light(&self.state, "stop", [self.number()]);
+        self.lab("stop");
+    }
+
+    /// Has the lab's script do something with this host.
+    pub fn lab(&self, command: &str) {
+        run(self.script, &self.state, command, [self.number()]);
     }
 
     fn number(&self) -> String {
-        self.name.trim_start_matches("lab").to_owned()
+        self.name.trim_start_matches(char::is_alphabetic).to_owned()
     }
 }
 
@@ -169,9 +187,9 @@ pub fn skip(words: &str) {
     eprintln!("SKIP {}: {words}", thread::current().name().unwrap_or("?"));
 }
 
-fn light(state: &Path, command: &str, hosts: impl IntoIterator<Item = String>) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/light");
-    let output = Command::new(script).arg("--state").arg(state).arg(command).args(hosts).output();
-    let output = output.expect("tests/lab/light starts");
+fn run(script: &str, state: &Path, command: &str, hosts: impl IntoIterator<Item = String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(script);
+    let output = Command::new(path).arg("--state").arg(state).arg(command).args(hosts).output();
+    let output = output.expect("the lab's script starts");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -13,4 +13,5 @@ mod local;
 mod program;
 mod rollback;
 mod ssh;
+mod systemd;
 mod transport;
