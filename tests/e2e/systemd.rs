@@ -45,11 +45,12 @@ impl One {
         self.env.vprov(["plan", "--detailed-exitcode"]).exits(0).says("No changes.")
     }
 
-    /// Compares what a program on the host prints, line by line without white space around.
+    /// Compares what a program on the host prints, line by line, whatever the white space between words.
     #[track_caller]
     fn shows(&self, command: &str, lines: &[&str]) {
         let output = self.host.ssh(command);
-        let found: Vec<&str> = output.stdout.lines().map(str::trim).collect();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let found: Vec<String> = output.stdout.lines().map(words).collect();
         assert_eq!(found, lines, "{command}: {output:?}");
     }
 
