@@ -1,6 +1,11 @@
 //! Unified diffs of files, made from what a plan writes.
 
-use similar::{ChangeTag, TextDiff};
+use similar::{
+    ChangeTag, DiffOp,
+    algorithms::{Capture, Compact, Replace, myers},
+    group_diff_ops,
+    udiff::UnifiedHunkHeader,
+};
 
 use super::text::{Look, Tone, count, shown};
 use crate::{host::bytes::Bytes, plan::FileChange};
@@ -26,9 +31,11 @@ pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sens
         line(out, look, indent, Tone::Faint, &format!("{}: {} → {} bytes", change.path, size(before), size(after)));
         return;
     };
-    let diff = TextDiff::from_lines(old, new);
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
+    let operations = operations(&old, &new);
     if sensitive && !look.show_sensitive {
-        let lines = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+        let changes = || operations.iter().flat_map(|operation| operation.iter_changes(&old[..], &new[..]));
+        let lines = |tag| changes().filter(|change| change.tag() == tag).count();
         let (added, removed) = (count(lines(ChangeTag::Insert), "line"), lines(ChangeTag::Delete));
         let text = format!("{}: {added} added, {removed} removed (sensitive, not shown)", change.path);
         line(out, look, indent, Tone::Faint, &text);
@@ -37,20 +44,27 @@ pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sens
     let name = |content: Option<&Bytes>| content.map_or("/dev/null", |_| change.path.as_str());
     line(out, look, indent, Tone::Faint, &format!("--- {}", name(before)));
     line(out, look, indent, Tone::Faint, &format!("+++ {}", name(after)));
-    for hunk in diff.unified_diff().context_radius(CONTEXT).iter_hunks() {
-        line(out, look, indent, Tone::Place, &hunk.header().to_string());
-        for part in hunk.iter_changes() {
+    for hunk in group_diff_ops(operations, CONTEXT) {
+        line(out, look, indent, Tone::Place, &UnifiedHunkHeader::new(&hunk).to_string());
+        for part in hunk.iter().flat_map(|operation| operation.iter_changes(&old[..], &new[..])) {
             let (sign, tone) = match part.tag() {
                 ChangeTag::Equal => (' ', Tone::Plain),
                 ChangeTag::Insert => ('+', Tone::Good),
                 ChangeTag::Delete => ('-', Tone::Bad),
             };
             line(out, look, indent, tone, &format!("{sign}{}", part.value().trim_end_matches('\n')));
-            if part.missing_newline() {
+            if !part.value().ends_with('\n') {
                 line(out, look, indent, Tone::Faint, "\\ No newline at end of file");
             }
         }
     }
+}
+
+/// Compares lines. One algorithm by its name: `TextDiff` chooses one as the program runs, which puts all of them into the binary.
+fn operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
+    let mut hook = Compact::new(Replace::new(Capture::new()), old, new);
+    let Ok(()) = myers::diff(&mut hook, old, 0..old.len(), new, 0..new.len());
+    hook.into_inner().into_inner().into_ops()
 }
 
 fn text(content: Option<&Bytes>) -> Option<&str> {
