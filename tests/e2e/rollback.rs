@@ -127,10 +127,7 @@ fn what_was_there_before_is_there_again_and_the_rollback_can_be_taken_back() {
 
     let history = image.history();
     let [(back, of_back), (run, of_run)] = &history[..] else { panic!("{history:?}") };
-    assert_eq!(
-        (&of_run["taken_back_by"], &of_back["takes_back"]),
-        (&back.as_str().into(), &run.as_str().into())
-    );
+    assert_eq!((&of_run["taken_back_by"], &of_back["takes_back"]), (&back.as_str().into(), &run.as_str().into()));
     image.run("rollback", &["--yes"]).exits(0).says("it remembers no run");
     image.run("rollback", &["--yes", "--run", run]).exits(1).says("no selected host can take back");
     image.run("rollback", &["--yes", "--run", back]).exits(0);
