@@ -1,4 +1,4 @@
-//! The hosts of `tests/lab/light` and `tests/lab/systemd`, as tests see them.
+//! The hosts of `tests/lab/light`, `tests/lab/systemd` and `tests/lab/machine`, as tests see them.
 
 use crate::program::{Env, Output};
 use std::{
@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-/// The hosts that `tests/lab/light up N` or `tests/lab/systemd up N` has started.
+/// The hosts that `up N` of one of these scripts has started.
 pub struct Lab {
     state: PathBuf,
-    /// `light` or `systemd`.
+    /// `light`, `systemd` or `machine`.
     script: &'static str,
 }
 
@@ -45,6 +45,16 @@ impl Lab {
     /// The lab of systemd hosts that `VPROV_TEST_SYSTEMD` names, or nothing after a line `SKIP test: words`.
     pub fn systemd() -> Option<Lab> {
         Lab::named("systemd", "VPROV_TEST_SYSTEMD")
+    }
+
+    /// The lab of machines that `VPROV_TEST_MACHINE` names, or nothing after a line `SKIP test: words`.
+    pub fn machine() -> Option<Lab> {
+        Lab::named("machine", "VPROV_TEST_MACHINE")
+    }
+
+    /// The lab with a machine that boots Xen, named by `VPROV_TEST_XEN`, or nothing after a line `SKIP test: words`.
+    pub fn xen() -> Option<Lab> {
+        Lab::named("machine", "VPROV_TEST_XEN")
     }
 
     fn named(script: &'static str, variable: &str) -> Option<Lab> {
@@ -150,7 +160,16 @@ impl Host {
     /// Runs a command line on the host by the real ssh, as one of its users.
     pub fn ssh_as(&self, user: &str, command: &str) -> Output {
         let config = self.ssh_config.to_str().expect("the lab's directory is UTF-8");
-        Env::new().run("ssh", ["-F", config, "-l", user, &self.name, command], "")
+        self.env().run("ssh", ["-F", config, "-l", user, &self.name, command], "")
+    }
+
+    /// A world for runs against this host. A machine has a processor of software alone, so that what takes a second on others may
+    /// take minutes there.
+    pub fn env(&self) -> Env {
+        match self.script {
+            "machine" => Env::new().limit(Duration::from_mins(15)),
+            _ => Env::new(),
+        }
     }
 
     /// Ends all processes of the host: its address refuses connections from now on.

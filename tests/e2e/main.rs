@@ -10,6 +10,7 @@ mod faults;
 mod hosts;
 mod lab;
 mod local;
+mod machine;
 mod program;
 mod rollback;
 mod ssh;

@@ -52,6 +52,12 @@ impl Env {
         self
     }
 
+    /// Lets runs take so long from now on.
+    pub fn limit(mut self, limit: Duration) -> Env {
+        self.limit = limit;
+        self
+    }
+
     /// The directory of this world.
     pub fn dir(&self) -> &Path {
         self.dir.path()
