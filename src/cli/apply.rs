@@ -9,6 +9,7 @@ use super::{
     plan::exit_of,
     prompt,
     run::{Names, by, hear_signals},
+    saved,
     session::Session,
 };
 use crate::{
@@ -30,8 +31,7 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
         let words = "apply asks before it changes anything, and this is no terminal: say --yes to go without";
         return Err(Wrong::Words(words.into()));
     }
-    let session = Session::open(&args.documents, &args.reach, Some(&args.running), terminal)?;
-    let plans = session.plan(args.retry_short);
+    let (session, plans) = saved::begin(args, terminal)?;
     if !args.output.json {
         terminal.report(&report::plan::plan(&plans, terminal.look(&args.output)));
     }

@@ -46,7 +46,9 @@ pub enum Colour {
 pub enum Command {
     /// Show what would change on every host, and change nothing.
     Plan(Plan),
-    /// Show what would change, ask, and change exactly that.
+    /// Show a plan that was saved by `plan -o`.
+    Show(Show),
+    /// Show what would change, ask, and change exactly that; or carry out a saved plan.
     Apply(Apply),
     /// Show what a run would be taken back to, ask, and take it back.
     Rollback(Rollback),
@@ -138,12 +140,32 @@ pub struct Plan {
     /// Try again what fell short (huge pages) before the next boot.
     #[arg(long)]
     pub retry_short: bool,
+    /// Save the plan: `show FILE` shows it, `apply FILE` carries out exactly it.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Sign the saved plan with this SSH key; the signature is FILE.sig.
+    #[arg(long, value_name = "KEY", requires = "out")]
+    pub sign: Option<PathBuf>,
+}
+
+/// `vprov show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A plan that `plan -o` saved.
+    #[arg(value_name = "PLAN")]
+    pub plan: PathBuf,
+    /// Only these hosts: names, ranges, globs, groups; with `!` in front, not these.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
+    pub limit: Vec<String>,
+    /// The output.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `vprov apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// The documents.
+    /// The documents. In the place of HOSTS.YAML may stand a plan that `plan -o` saved: exactly that is carried out.
     #[command(flatten)]
     pub documents: Documents,
     /// The hosts.
@@ -158,6 +180,15 @@ pub struct Apply {
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub yes: bool,
+    /// Carry out a saved plan although some of its changes are decided only on the way.
+    #[arg(long)]
+    pub allow_deferred: bool,
+    /// Refuse a saved plan that none of these signed: a file as ssh-keygen(1) describes it under ALLOWED SIGNERS.
+    #[arg(long, value_name = "ALLOWED_SIGNERS")]
+    pub require_signature: Option<PathBuf>,
+    /// Refuse a saved plan whose hosts do not stand in this inventory any more, or are reached in another way.
+    #[arg(long, value_name = "HOSTS.YAML")]
+    pub inventory: Option<PathBuf>,
     /// Take a host back at once whose run fails; `on_failure: rollback` in HOSTS.YAML says the same.
     #[arg(long)]
     pub rollback_on_failure: bool,

@@ -7,6 +7,8 @@ mod progress;
 mod session;
 mod run;
 mod plan;
+mod saved;
+mod show;
 mod apply;
 mod rollback;
 mod history;
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
     let terminal = Terminal::new(cli.color);
     let result = match &cli.command {
         Command::Plan(args) => plan::run(args, &terminal),
+        Command::Show(args) => show::run(args, &terminal),
         Command::Apply(args) => apply::run(args, &terminal),
         Command::Rollback(args) => rollback::run(args, &terminal),
         Command::History(args) => history::run(args, &terminal),

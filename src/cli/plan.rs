@@ -1,6 +1,6 @@
 //! `vprov plan`.
 
-use super::{Terminal, Wrong, args::Plan, exit::Exit, session::Session};
+use super::{Terminal, Wrong, args::Plan, exit::Exit, saved, session::Session};
 use crate::{
     plan::{HostPlan, HostResult},
     report,
@@ -15,6 +15,9 @@ pub fn run(args: &Plan, terminal: &Terminal) -> Result<Exit, Wrong> {
     } else {
         report::plan::plan(&plans, terminal.look(&args.output))
     });
+    if let Some(path) = &args.out {
+        saved::save(path, args, &session, &plans, terminal)?;
+    }
     let pending = if args.detailed_exitcode { Exit::Pending } else { Exit::Clean };
     Ok(plans.iter().map(|plan| exit_of(plan, pending)).fold(Exit::Clean, Exit::and))
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use crate::{
         prompt,
     },
     config::{
-        LoadOptions, Project, embedded,
+        LoadOptions, Project, data, embedded,
         inventory::{Connection, HostSpec, OnFailure},
     },
     diag::{Diagnostic, Diagnostics, SourceMap},
@@ -32,6 +32,7 @@ use crate::{
     host::{HostError, path::AbsPath},
     plan::{
         self, HostPlan, HostResult,
+        file::PlanFile,
         host::{Circumstances, PlanError, plan},
     },
     resource::Registry,
@@ -46,6 +47,8 @@ pub struct Session {
     connector: Connector,
     parallel: NonZeroUsize,
     root: Option<PathBuf>,
+    /// The plan that is carried out, where it was saved; else it is made now.
+    saved: Option<PlanFile>,
     /// Set by the first interruption: nothing new begins.
     pub stop: Arc<AtomicBool>,
 }
@@ -165,7 +168,22 @@ impl Session {
         let (project, hosts, warnings) =
             load(documents, &sources).map_err(|found| terminal.refuse(&found, &sources))?;
         terminal.diagnose(&warnings, &sources);
-        if let (Some(root), n) = (&reach.root, hosts.len()) {
+        Self::new(project, hosts, None, reach, running)
+    }
+
+    /// Makes a session of selected hosts; nothing is contacted. With a saved plan its root and declarations are taken.
+    ///
+    /// # Errors
+    /// What is wrong with the command line.
+    pub fn new(
+        project: Project,
+        hosts: Hosts,
+        saved: Option<PlanFile>,
+        reach: &Reach,
+        running: Option<&Running>,
+    ) -> Result<Self, Wrong> {
+        let root = saved.as_ref().map_or(reach.root.clone(), |saved| saved.about.root.as_ref().map(PathBuf::from));
+        if let (Some(root), n) = (&root, hosts.len()) {
             if n != 1 {
                 let words =
                     format!("--root stands for exactly one host, and {n} are selected; choose one with --limit");
@@ -187,13 +205,26 @@ impl Session {
             ..Options::default()
         };
         let connector = Connector::new(options);
-        Ok(Self { project, hosts, connector, parallel: reach.parallel, root: reach.root.clone(), stop })
+        Ok(Self { project, hosts, connector, parallel: reach.parallel, root, saved, stop })
     }
 
     /// Returns what is known of the hosts before they are asked.
     #[must_use]
     pub fn circumstances(&self, retry_short: bool) -> Circumstances {
+        let retry_short = self.saved.as_ref().map_or(retry_short, |saved| saved.about.retry_short);
         Circumstances { offline: self.root.is_some(), retry_short }
+    }
+
+    /// Returns the documents.
+    #[must_use]
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// Returns the directory that stands for the one host.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// Does something on each of some hosts in parallel, telling progress.
@@ -275,7 +306,14 @@ impl Session {
     /// # Errors
     /// What is wrong with them.
     pub fn compile(&self, spec: &HostSpec, facts: &Facts) -> Result<(Catalog, Graph), Diagnostics> {
-        let declared = self.project.expand(spec, &facts.to_value())?;
+        let declared = match &self.saved {
+            None => self.project.expand(spec, &facts.to_value())?,
+            Some(saved) => saved
+                .declared(&spec.name)
+                .map_err(|error| error.to_string())
+                .and_then(|declared| data::declared(declared, "the saved plan", self.sources()))
+                .map_err(Diagnostic::error)?,
+        };
         let catalog = catalog::build(declared)?;
         let graph = Graph::build(&catalog)?;
         Ok((catalog, graph))

@@ -1,5 +1,7 @@
 //! [`Declared`]: one resource as a host's documents declare it, every expression evaluated, not yet of a kind's type.
 
+use serde::{Deserialize, Serialize};
+
 use super::node::Node;
 use crate::diag::Span;
 
@@ -29,7 +31,8 @@ pub struct Declared {
 }
 
 /// How strong a declaration is, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// By a playbook.
     Playbook,

@@ -228,6 +228,26 @@ fn names(text: &str, span: Span, sources: &SourceMap) -> Result<Vec<String>, Dia
     })
 }
 
+/// Returns an inventory without what hosts should be: variables, playbooks and resources.
+pub(super) fn reach(node: &Node) -> Node {
+    fn without(node: &Node, parts: &[&str]) -> Node {
+        let Value::Map(map) = &node.value else { return node.clone() };
+        let kept = map.iter().filter(|(key, _)| !["vars", "playbooks", "resources"].contains(&key.text.as_str()));
+        let kept = kept.map(|(key, node)| {
+            let node = match (&node.value, parts.contains(&key.text.as_str())) {
+                (Value::Map(entries), true) => {
+                    let entries = entries.iter().map(|(key, entry)| (key.clone(), without(entry, &[])));
+                    Node::new(Value::Map(Map(entries.collect())), node.span)
+                }
+                _ => node.clone(),
+            };
+            (key.clone(), node)
+        });
+        Node::new(Value::Map(Map(kept.collect())), node.span)
+    }
+    without(node, &["hosts", "groups"])
+}
+
 impl Inventory {
     /// Reads an inventory. `set` are the variables of `--set`.
     ///

@@ -19,6 +19,7 @@ mod load;
 pub mod embedded;
 mod check;
 pub mod declared;
+pub mod data;
 mod expand;
 
 use std::{
@@ -81,6 +82,8 @@ pub struct Project {
     set: Vec<Arc<vars::Var>>,
     files: load::Files,
     file_parameters: Vec<(&'static str, &'static [FileParameter])>,
+    /// The inventory without what hosts should be, for plan files.
+    reach: Node,
 }
 
 impl Project {
@@ -123,6 +126,7 @@ impl Project {
             set,
             files,
             file_parameters: file_parameters.collect(),
+            reach: inventory::reach(&node),
         };
         // A file that could not be read would make names unknown that are not.
         if known {
@@ -147,9 +151,35 @@ impl Project {
         let set = set(&options.set, sources, &mut diagnostics);
         let (inventory, warnings) = Inventory::read(&node, &set, sources)?;
         diagnostics.append(warnings);
-        let library = Library::default();
-        let sources = Arc::clone(sources);
-        diagnostics.or(Self { inventory, library, sources, set, files, file_parameters: vec![] })
+        let project = Self { set, files, ..Self::of_reach(inventory, node, sources) };
+        diagnostics.or(project)
+    }
+
+    /// Takes the inventory that [`Project::reach`] gave: its hosts can be selected and reached.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_reach(node: Node, sources: &Arc<SourceMap>) -> Result<Self, Diagnostics> {
+        let (inventory, _) = Inventory::read(&node, &[], sources)?;
+        Ok(Self::of_reach(inventory, node, sources))
+    }
+
+    fn of_reach(inventory: Inventory, node: Node, sources: &Arc<SourceMap>) -> Self {
+        Self {
+            inventory,
+            library: Library::default(),
+            sources: Arc::clone(sources),
+            set: vec![],
+            files: load::Files::default(),
+            file_parameters: vec![],
+            reach: inventory::reach(&node),
+        }
+    }
+
+    /// Returns the inventory without what hosts should be: their names, groups and connections, and how runs are done.
+    #[must_use]
+    pub fn reach(&self) -> &Node {
+        &self.reach
     }
 
     /// Returns all hosts in the order of the inventory.

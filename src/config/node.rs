@@ -84,6 +84,12 @@ impl Node {
         self
     }
 
+    /// Returns how a number or boolean was written, where that is not its usual form.
+    #[must_use]
+    pub fn written(&self) -> Option<&str> {
+        self.written.as_deref()
+    }
+
     /// Returns what a map holds under a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {

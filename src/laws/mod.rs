@@ -22,6 +22,7 @@ use crate::{
     apply::{self, Allowed, ApplyResult, Ran},
     catalog::{self, Catalog},
     config::{
+        data,
         declared::{Declared, Level},
         yaml,
     },
@@ -40,7 +41,8 @@ use crate::{
         state::Owed,
     },
     plan::{
-        HostPlan, HostResult, Planned, Verdict,
+        HostPlan, HostResult, Planned, ResourcePlan, Verdict,
+        file::{About, Draft, PlanFile},
         host::{Circumstances, PlanError, plan},
     },
     resource::{KINDS, state::Action},
@@ -195,6 +197,7 @@ fn check(case: &Case, trial: Trial, tally: &mut Tally) -> Result<(), Broken> {
         return Err(Broken(9, format!("planning changed {:?}", case.world.differences(&reader.0.world))));
     }
     trips(&planned)?;
+    saved(case, &planned, fresh())?;
     foreign_lines(&planned)?;
     if let Some(refusal) = apply::refusal(&planned, Allowed { guest_visible: true }) {
         tally.count(&planned, None);
@@ -247,6 +250,33 @@ fn trips(planned: &Planned) -> Result<(), Broken> {
     match wire::receive::<Response>(&mut frames.as_slice()) {
         Ok(Some(received)) if received == ended => Ok(()),
         _ => Err(wrong("an event")),
+    }
+}
+
+/// Law 7: a saved plan is the plan, and what was declared comes to the same plan once more.
+fn saved(case: &Case, planned: &Planned, mut host: FakeHost) -> Result<(), Broken> {
+    let wrong = |error: String| Broken(7, format!("a saved plan: {error}"));
+    let mut shown = planned.clone();
+    shown.resources.iter_mut().for_each(ResourcePlan::withhold);
+    let of_host = |planned: &Planned| HostPlan { host: "h".into(), result: HostResult::Planned(planned.clone()) };
+    let declared = data::declarations(declared(&case.entries));
+    let mut draft = Draft::default();
+    draft.add(&of_host(planned), &declared);
+    let file = PlanFile::parse(&draft.finish(&About::default())).map_err(|error| wrong(error.to_string()))?;
+    if file.plans().map_err(|error| wrong(error.to_string()))? != [of_host(&shown)] {
+        return Err(wrong("it is another one".into()));
+    }
+    let sources = SourceMap::new();
+    let kept = file.declared("h").map_err(|error| wrong(error.to_string()))?;
+    let kept = data::declared(kept, "h", &sources).map_err(wrong)?;
+    let compile = |_: &Facts| {
+        let catalog = catalog::build(kept.clone())?;
+        let graph = Graph::build(&catalog)?;
+        Ok((catalog, graph))
+    };
+    match plan(&mut host, &compile, Circumstances::default(), &mut |_| ()) {
+        Ok(again) if again == *planned => Ok(()),
+        other => Err(wrong(format!("what was declared comes to {other:?} instead of {planned:?}"))),
     }
 }
 

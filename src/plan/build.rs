@@ -222,7 +222,7 @@ impl<'a> Builder<'a> {
             };
             let before = self.world.get(&Read::entry(path.clone())).and_then(Answer::content).cloned();
             if before.is_some() || after.is_some() {
-                files.push(FileChange { path: path.clone(), before, after });
+                files.push(FileChange { path: path.clone(), before, after, withheld: None });
             }
         }
         files
@@ -397,6 +397,7 @@ mod tests {
             path: AbsPath::known(path),
             before: before.map(Bytes::from),
             after: Some(after.into()),
+            withheld: None,
         };
         assert_eq!(files, [change("/etc/new", None, "x"), change("/etc/old", Some("old\n"), "new")]);
     }

@@ -3,6 +3,8 @@
 pub mod observe;
 pub mod build;
 pub mod host;
+pub mod lines;
+pub mod file;
 
 use std::collections::BTreeSet;
 
@@ -13,9 +15,7 @@ use crate::{
     catalog::Overridden,
     facts::Facts,
     host::{
-        bytes::Bytes,
         op::Step,
-        path::AbsPath,
         run::{Run, RunId, Work},
         state::Unfinished,
     },
@@ -24,6 +24,8 @@ use crate::{
         state::{Action, Field},
     },
 };
+
+pub use lines::FileChange;
 
 /// The format of a plan in JSON. Additions keep the number.
 pub const FORMAT: &str = "vprov.plan/1";
@@ -163,18 +165,6 @@ pub struct Change {
     pub because: Vec<String>,
 }
 
-/// The content of a file before and after a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileChange {
-    /// The file.
-    pub path: AbsPath,
-    /// Its content; `null` where there is none.
-    pub before: Option<Bytes>,
-    /// Its content afterwards; `null` where there will be none.
-    pub after: Option<Bytes>,
-}
-
 /// How many resources of a plan have which verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -200,7 +190,24 @@ pub struct Counts {
     pub blocked: usize,
 }
 
+/// Tells whether a field says who may do what with a thing: that is never secret.
+#[must_use]
+pub fn is_metadata(field: &str) -> bool {
+    matches!(field, "mode" | "uid" | "gid")
+}
+
 impl ResourcePlan {
+    /// Takes out of a sensitive resource what only shows and does not act: contents and values before and after.
+    pub fn withhold(&mut self) {
+        let (true, Verdict::Change(change)) = (self.sensitive, &mut self.verdict) else { return };
+        change.files.iter_mut().for_each(FileChange::withhold);
+        for field in change.fields.iter_mut().filter(|field| !is_metadata(&field.name)) {
+            for value in [&mut field.before, &mut field.after].into_iter().filter(|value| !value.is_null()) {
+                *value = "(sensitive)".into();
+            }
+        }
+    }
+
     fn steps_mut(&mut self) -> impl Iterator<Item = &mut Step> {
         match &mut self.verdict {
             Verdict::Change(change) => change.steps.iter_mut(),

@@ -1,20 +1,15 @@
 //! Unified diffs of files, made from what a plan writes.
 
-use similar::{
-    ChangeTag, DiffOp,
-    algorithms::{Capture, Compact, Replace, myers},
-    group_diff_ops,
-    udiff::UnifiedHunkHeader,
-};
+use similar::{ChangeTag, group_diff_ops, udiff::UnifiedHunkHeader};
 
 use super::text::{Look, Tone, count, shown};
-use crate::{host::bytes::Bytes, plan::FileChange};
+use crate::{
+    host::bytes::Bytes,
+    plan::lines::{Compared, Counted, FileChange},
+};
 
 /// How many lines around a change are shown.
 const CONTEXT: usize = 3;
-
-/// Contents longer than this are counted instead of shown, in bytes.
-const LARGEST: usize = 1 << 20;
 
 /// Lines are shown up to this many characters.
 const LONGEST: usize = 2000;
@@ -22,25 +17,25 @@ const LONGEST: usize = 2000;
 /// Writes what changes in a file, each line behind `indent`.
 pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sensitive: bool) {
     let (before, after) = (change.before.as_ref(), change.after.as_ref());
-    if before == after {
+    if before == after && change.withheld.is_none() {
         return;
     }
-    let texts = (text(before), text(after));
-    let (Some(old), Some(new)) = texts else {
-        let size = |content: Option<&Bytes>| content.map_or(0, |content| content.0.len());
-        line(out, look, indent, Tone::Faint, &format!("{}: {} → {} bytes", change.path, size(before), size(after)));
-        return;
-    };
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
-    let operations = operations(&old, &new);
-    if sensitive && !look.show_sensitive {
-        let changes = || operations.iter().flat_map(|operation| operation.iter_changes(&old[..], &new[..]));
-        let lines = |tag| changes().filter(|change| change.tag() == tag).count();
-        let (added, removed) = (count(lines(ChangeTag::Insert), "line"), lines(ChangeTag::Delete));
+    let compared = change.compare();
+    let counted = change.withheld.or(match &compared {
+        Some(compared) if sensitive && !look.show_sensitive => Some(compared.count()),
+        _ => None,
+    });
+    if let Some(Counted { added, removed }) = counted {
+        let added = count(added, "line");
         let text = format!("{}: {added} added, {removed} removed (sensitive, not shown)", change.path);
         line(out, look, indent, Tone::Faint, &text);
         return;
     }
+    let Some(Compared { old, new, operations }) = compared else {
+        let size = |content: Option<&Bytes>| content.map_or(0, |content| content.0.len());
+        line(out, look, indent, Tone::Faint, &format!("{}: {} → {} bytes", change.path, size(before), size(after)));
+        return;
+    };
     let name = |content: Option<&Bytes>| content.map_or("/dev/null", |_| change.path.as_str());
     line(out, look, indent, Tone::Faint, &format!("--- {}", name(before)));
     line(out, look, indent, Tone::Faint, &format!("+++ {}", name(after)));
@@ -58,17 +53,6 @@ pub fn put(out: &mut String, look: Look, indent: &str, change: &FileChange, sens
             }
         }
     }
-}
-
-/// Compares lines. One algorithm by its name: `TextDiff` chooses one as the program runs, which puts all of them into the binary.
-fn operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
-    let mut hook = Compact::new(Replace::new(Capture::new()), old, new);
-    let Ok(()) = myers::diff(&mut hook, old, 0..old.len(), new, 0..new.len());
-    hook.into_inner().into_inner().into_ops()
-}
-
-fn text(content: Option<&Bytes>) -> Option<&str> {
-    content.map_or(Some(""), |content| content.text().filter(|text| text.len() <= LARGEST && !text.contains('\0')))
 }
 
 fn line(out: &mut String, look: Look, indent: &str, tone: Tone, text: &str) {
@@ -94,6 +78,7 @@ mod tests {
             path: AbsPath::known("/etc/a"),
             before: before.map(Bytes::from),
             after: after.map(Bytes::from),
+            withheld: None,
         };
         let look = Look { colour: false, show_sensitive: false, verbose: false };
         let mut out = String::new();

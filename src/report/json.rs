@@ -92,7 +92,7 @@ fn redact_change(change: &mut Change) {
             *value = "(sensitive)".into();
         }
     };
-    for field in change.fields.iter_mut().filter(|field| !super::plan::is_metadata(&field.name)) {
+    for field in change.fields.iter_mut().filter(|field| !plan::is_metadata(&field.name)) {
         hide(&mut field.before);
         hide(&mut field.after);
     }

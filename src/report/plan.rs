@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::fold,
     host::{op::Op, run::utc, state::Unfinished},
-    plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict},
+    plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict, file::PlanFile, is_metadata},
     resource::{Disruption, Remark, state::Action},
 };
 
@@ -50,6 +50,19 @@ pub fn plan(plans: &[HostPlan], look: Look) -> String {
     }
     summary(&mut out, plans, look);
     out
+}
+
+/// Says in a line where a saved plan comes from.
+#[must_use]
+pub fn origin(file: &PlanFile) -> String {
+    let about = &file.about;
+    let at = utc(i64::try_from(about.at).unwrap_or(i64::MAX));
+    let from = match about.sources.as_slice() {
+        [] => String::new(),
+        [only] => format!(", from {}", shown(&only.name)),
+        [first, others @ ..] => format!(", from {} and {}", shown(&first.name), count(others.len(), "other file")),
+    };
+    format!("Plan of {at} by {}, vprov {}{from}\n", shown(&about.by), shown(&file.vprov))
 }
 
 /// Writes what is shown below the name of a host.
@@ -222,12 +235,6 @@ fn describe(op: &Op, hidden: bool) -> String {
         Op::Poke { path, .. } if hidden => format!("write {path}"),
         op => op.describe(),
     }
-}
-
-/// Tells whether a field says who may do what with a thing: that is never secret.
-#[must_use]
-pub fn is_metadata(field: &str) -> bool {
-    matches!(field, "mode" | "uid" | "gid")
 }
 
 /// Writes names and values, long values broken at spaces.

@@ -223,7 +223,7 @@ fn put_step(out: &mut String, look: Look, step: &UndoStep) {
             out.push_str("      too long to be shown\n");
         } else {
             let content = |answer: &Answer| answer.content().cloned();
-            let change = FileChange { path: path.clone(), before: content(now), after: content(then) };
+            let change = FileChange { path: path.clone(), before: content(now), after: content(then), withheld: None };
             diff::put(out, look, "      ", &change, is_sensitive(now, then));
         }
     }

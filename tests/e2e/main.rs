@@ -11,6 +11,7 @@ mod hosts;
 mod lab;
 mod local;
 mod machine;
+mod plans;
 mod program;
 mod rollback;
 mod ssh;
