@@ -3,10 +3,12 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Mutex,
+        Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use crate::rollout::{Next, Rollout, Stopped, Turn};
 
 /// Does something with each item, at most `parallel` at a time, and returns the results in the order of the items.
 ///
@@ -35,6 +37,71 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
     items.get(at).map(|item| (at, item))
 }
 
+/// Does something with each member of a rollout when its turn has come, at most `parallel` at a time.
+///
+/// `work` gets a member's place and says where it stands afterwards, or why nobody else begins. `between` is called before
+/// each further batch, on one thread while the others wait, and says the same.
+pub fn staged(
+    rollout: Rollout,
+    parallel: NonZeroUsize,
+    between: impl Fn(Coming) -> Result<(), Stopped> + Sync,
+    work: impl Fn(usize) -> Result<Turn, Stopped> + Sync,
+) -> Rollout {
+    let workers = parallel.get().min(rollout.members().len());
+    let (rollout, changed) = (Mutex::new(rollout), Condvar::new());
+    let lock = || rollout.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = || {
+        let mut rollout = lock();
+        loop {
+            match rollout.advance() {
+                Next::Start(place) => {
+                    drop(rollout);
+                    let result = work(place);
+                    rollout = lock();
+                    let turn = result.unwrap_or_else(|why| {
+                        rollout.stop(why);
+                        Turn::Waiting
+                    });
+                    rollout.ended(place, turn);
+                }
+                Next::Between(batch) => {
+                    let (of, hosts) = (rollout.batches(), rollout.waiting_in(batch));
+                    drop(rollout);
+                    let answer = between(Coming { batch, of, hosts });
+                    rollout = lock();
+                    match answer {
+                        Ok(()) => rollout.go_on(),
+                        Err(why) => rollout.stop(why),
+                    }
+                }
+                Next::Wait => {
+                    rollout = changed.wait(rollout).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                Next::End => return,
+            }
+            changed.notify_all();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(worker);
+        }
+    });
+    rollout.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The batch that comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// Its number, from 0.
+    pub batch: usize,
+    /// How many there are.
+    pub of: usize,
+    /// How many hosts of it wait for their turn.
+    pub hosts: usize,
+}
+
 /// Does pure work on one of rayon's threads, of which there is one for each core: however many hosts answer at once, no
 /// more are compiled and compared at a time than there are cores.
 pub fn on_core<R: Send>(work: impl FnOnce() -> R + Send) -> R {
@@ -46,6 +113,37 @@ pub fn on_core<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollout_goes_batch_by_batch_on_many_threads() {
+        use crate::config::rollout::{Amount, Canary, Rollout as Rules};
+        let rules =
+            Rules { canary: Some(Canary::Amount(Amount::Hosts(2))), batch: Some(Amount::Hosts(5)), ..Rules::default() };
+        let names: Vec<String> = (0..40).map(|at| format!("h{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let begin = || Rollout::new(crate::rollout::order(&names, &rules, |_| false), &rules, |_| Turn::Waiting);
+        let (now, most, seen) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(vec![]));
+        let work = |place: usize| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            seen.lock().unwrap().push(place);
+            std::thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(Turn::Good)
+        };
+        let between = |coming: Coming| {
+            let done = 2 + (coming.batch - 1) * 5;
+            assert_eq!(seen.lock().unwrap().len(), done, "all of the batches before are done");
+            Ok(())
+        };
+        let end = staged(begin(), NonZeroUsize::new(16).unwrap(), between, work);
+        assert!(end.turns().iter().all(|turn| *turn == Turn::Good));
+        assert!(most.into_inner() <= 5);
+        assert_eq!(seen.into_inner().unwrap().len(), 40);
+        let no = |_| Err(Stopped::Asked);
+        let end = staged(begin(), NonZeroUsize::new(16).unwrap(), no, |_| Ok(Turn::Good));
+        assert_eq!(end.turns().iter().filter(|turn| **turn == Turn::Good).count(), 2);
+        assert_eq!(end.stopped(), Some(&Stopped::Asked));
+    }
 
     #[test]
     fn results_stand_in_the_order_of_the_items_and_no_more_run_at_once() {

@@ -25,6 +25,7 @@ pub mod catalog;
 pub mod graph;
 pub mod plan;
 pub mod apply;
+pub mod rollout;
 pub mod fleet;
 pub mod schema;
 pub mod report;

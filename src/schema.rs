@@ -66,6 +66,7 @@ pub fn hosts(modules: &[&Module]) -> Value {
                 "enum": ["keep", "rollback"],
                 "description": "What becomes of a host whose run fails: what was done stays, or is taken back at once.",
             },
+            "rollout": rollout(),
         }),
         &[],
         modules,
@@ -132,6 +133,58 @@ fn ssh() -> Value {
             "proxy_jump": { "type": "string", "description": "A jump host, as `ssh -J` takes it." },
             "become": { "type": "boolean", "description": "Become root by sudo." },
             "executor": { "type": "string", "description": "A vprov that is installed on the host, used instead of an upload." },
+        },
+    })
+}
+
+fn rollout() -> Value {
+    let amount = |description: &str| {
+        let either = [json!({ "type": "integer", "minimum": 0 }), json!({ "type": "string", "pattern": "^[0-9]+%?$" })];
+        json!({ "anyOf": either, "description": description })
+    };
+    let one = |name: &str, value: Value| json!({ "type": "object", "required": [name], "additionalProperties": false, "properties": { name: value } });
+    let checks = |description: &str| {
+        let command = json!({
+            "type": "array", "minItems": 1, "items": { "type": "string" },
+            "description": "A program and its arguments; it ends with 0. It runs where nothing can be written.",
+        });
+        let unit = json!({ "type": "string", "description": "A systemd unit that is active." });
+        let port = "A port that takes a connection from this machine.";
+        let tcp = json!({ "type": "integer", "minimum": 1, "maximum": 65535, "description": port });
+        let any_of = [one("command", command), one("unit", unit), one("tcp", tcp)];
+        json!({ "type": "array", "description": description, "items": { "anyOf": any_of } })
+    };
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "description": "How a change goes over the hosts.",
+        "properties": {
+            "order": {
+                "type": "string", "pattern": "^(inventory|sorted|reversed|random(:[0-9]+)?)$",
+                "description": "In which order: inventory, sorted, reversed, random or random:SEED.",
+            },
+            "canary": {
+                "anyOf": [
+                    { "type": "integer", "minimum": 1 },
+                    { "type": "string" },
+                    { "type": "array", "minItems": 1, "items": { "type": "string" } },
+                ],
+                "description": "Who goes first: a number, a part (5%), or names of hosts and groups; if one fails, nobody else begins.",
+            },
+            "batch": amount("How many go together, a number or a part (25%)."),
+            "max_failures": amount("How many may fail, a number or a part (10%); with one more, nobody else begins."),
+            "pause": { "type": "integer", "minimum": 0, "description": "Seconds between two batches." },
+            "ask": { "type": "boolean", "description": "Ask before each further batch." },
+            "health": {
+                "type": "object",
+                "additionalProperties": false,
+                "description": "What must hold on a host beside its own asserts.",
+                "properties": {
+                    "before": checks("Before anything is changed there; else it is left untouched."),
+                    "after": checks("After the change; else the host failed."),
+                    "within": { "type": "integer", "minimum": 0, "description": "Seconds that a check of `after` has to become true." },
+                },
+            },
         },
     })
 }

@@ -44,7 +44,7 @@ pub enum ApplyResult {
     /// vprov was told to stop before this host's turn; it was not touched.
     NotStarted,
     /// The run went through.
-    Ran(Ran),
+    Ran(Box<Ran>),
     /// The host is not as the plan saw it; it was not touched.
     Stale {
         /// Every guard that does not hold.
@@ -85,6 +85,9 @@ pub struct Ran {
     /// Why the host could not be read once more, if it could not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unverified: Option<String>,
+    /// The health checks that did not hold after the change.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unwell: Vec<String>,
     /// What came of taking the run back because it failed, where that was wished.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub taken_back: Option<TakenBack>,
@@ -136,17 +139,25 @@ pub struct Left {
 }
 
 impl Ran {
-    /// Tells whether a step failed. A run that was told to stop did not fail.
+    /// Tells whether a step failed, or the host is not well after all. A run that was told to stop did not fail.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.outcomes.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. }))
+        !self.unwell.is_empty() || self.outcomes.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. }))
+    }
+
+    /// Tells whether the run was told to stop before its end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        let stopped = |outcome: &Outcome| matches!(outcome, Outcome::Interrupted { .. } | Outcome::NotStarted);
+        self.outcomes.iter().any(|one| stopped(&one.outcome))
     }
 
     /// Tells whether every resource is as it should be.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let fine = |outcome: &Outcome| matches!(outcome, Outcome::Done { .. } | Outcome::Short { .. });
-        self.left.is_empty() && self.unverified.is_none() && self.outcomes.iter().all(|one| fine(&one.outcome))
+        let is_well = self.left.is_empty() && self.unverified.is_none() && self.unwell.is_empty();
+        is_well && self.outcomes.iter().all(|one| fine(&one.outcome))
     }
 }
 
@@ -214,13 +225,22 @@ pub fn apply(
         }
     }
     let (left, remarks, unverified) = match after {
-        Ok(after) => (left(&after, &outcomes), pending(&after), None),
+        Ok(after) => (left(planned, &after, &outcomes), pending(&after), None),
         Err(PlanError::Host(error)) => (vec![], vec![], Some(error.to_string())),
         Err(PlanError::Documents(_)) => {
             (vec![], vec![], Some("the documents make no sense with the facts that the host has now".into()))
         }
     };
-    ApplyResult::Ran(Ran { run: run.id, deferred, outcomes, left, remarks, unverified, taken_back: None })
+    ApplyResult::Ran(Box::new(Ran {
+        run: run.id,
+        deferred,
+        outcomes,
+        left,
+        remarks,
+        unverified,
+        unwell: vec![],
+        taken_back: None,
+    }))
 }
 
 fn carry_out(
@@ -282,11 +302,15 @@ pub fn take_back(host: &mut dyn Host, ran: &Ran, (runs, by): (&mut dyn FnMut() -
     TakenBack::Done(all)
 }
 
-/// Returns what is not as it should be although nothing failed.
-fn left(after: &Planned, outcomes: &[ResourceOutcome]) -> Vec<Left> {
+/// Returns what is not as it should be although nothing failed, an `assert` that held before included.
+fn left(planned: &Planned, after: &Planned, outcomes: &[ResourceOutcome]) -> Vec<Left> {
     let failed = |address: &Address| {
         outcomes.iter().any(|one| one.address == *address && !matches!(one.outcome, Outcome::Done { .. }))
     };
+    let is_failed =
+        |resource: &&ResourcePlan| matches!(resource.verdict, Verdict::Failed { .. } | Verdict::Blocked { .. });
+    let failed_before: Vec<&Address> =
+        planned.resources.iter().filter(is_failed).map(|resource| &resource.address).collect();
     after
         .resources
         .iter()
@@ -298,8 +322,8 @@ fn left(after: &Planned, outcomes: &[ResourceOutcome]) -> Vec<Left> {
                 _ => return None,
             };
             // What failed before the run and still does was told by the plan.
-            let known = matches!(resource.verdict, Verdict::Failed { .. })
-                && !outcomes.iter().any(|one| one.address == resource.address);
+            let known =
+                matches!(resource.verdict, Verdict::Failed { .. }) && failed_before.contains(&&resource.address);
             (!known).then(|| Left { address: resource.address.clone(), fields, cause })
         })
         .collect()

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use crate::host::run::RunId;
+use crate::{
+    config::rollout::{Amount, Canary, Order, Rollout as Rules},
+    host::run::RunId,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Brings virtualization hosts (KVM, Xen) to a declared state.
@@ -177,6 +180,9 @@ pub struct Apply {
     /// How it is done.
     #[command(flatten)]
     pub running: Running,
+    /// How the change goes over the hosts.
+    #[command(flatten)]
+    pub rollout: Rollout,
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub yes: bool,
@@ -198,6 +204,69 @@ pub struct Apply {
     /// Try again what fell short (huge pages) before the next boot.
     #[arg(long)]
     pub retry_short: bool,
+}
+
+/// How a change goes over the hosts; what is not said here is as `rollout:` of HOSTS.YAML says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rollout")]
+pub struct Rollout {
+    /// In which order: inventory, sorted, reversed, random or random:SEED.
+    #[arg(long, conflicts_with = "resume")]
+    pub order: Option<Order>,
+    /// Who goes first: a number, a part (5%), or names; if one of them fails, nobody else begins.
+    #[arg(long, value_name = "HOSTS", conflicts_with = "resume")]
+    pub canary: Option<Canary>,
+    /// How many go together: a number or a part (25%). The next batch waits for the whole of the one before.
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    pub batch: Option<Amount>,
+    /// How many may fail, a number or a part (10%); with one more, nobody else begins.
+    #[arg(long, value_name = "N")]
+    pub max_failures: Option<Amount>,
+    /// Wait between batches.
+    #[arg(long, value_name = "SECONDS")]
+    pub pause: Option<u32>,
+    /// Ask before each further batch, also with --yes.
+    #[arg(long)]
+    pub ask: bool,
+    /// Go on with a run that did not come to its end (`last` is the newest of HOSTS.YAML): hosts that ended are not asked.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["limit", "root"])]
+    pub resume: Option<Resume>,
+    /// Give the hosts that failed another turn.
+    #[arg(long, requires = "resume")]
+    pub retry_failed: bool,
+}
+
+impl Rollout {
+    /// Returns the rules, given those of the inventory. A rollout that is gone on with keeps its order and batches.
+    #[must_use]
+    pub fn over(&self, inventory: &Rules, yes: bool, resumed: Option<&Rules>) -> Rules {
+        let places = resumed.unwrap_or(inventory);
+        Rules {
+            order: self.order.unwrap_or(places.order),
+            canary: self.canary.clone().or_else(|| places.canary.clone()),
+            batch: self.batch.or(places.batch),
+            max_failures: self.max_failures.or(inventory.max_failures),
+            pause: self.pause.unwrap_or(inventory.pause),
+            ask: self.ask || (inventory.ask && !yes),
+            health: inventory.health.clone(),
+        }
+    }
+}
+
+/// Which run is gone on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest of the same documents.
+    Last,
+    /// This one.
+    Run(RunId),
+}
+
+impl std::str::FromStr for Resume {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "last" { Ok(Self::Last) } else { text.parse().map(Self::Run) }
+    }
 }
 
 /// How a run on a host is done.

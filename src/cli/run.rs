@@ -11,7 +11,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
 };
 
@@ -54,8 +54,9 @@ pub fn by() -> String {
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// From now on the first Ctrl-C (or SIGTERM) sets the flag, and the second ends the program at once. Before that, while
-/// nothing is changed and questions are asked, the first one ends it.
+/// From now on the first Ctrl-C (or SIGTERM) sets the flag, and the second ends the program at once. A terminal that is closed
+/// (SIGHUP, which may come more than once) only sets it. Before that, while nothing is changed and questions are asked, the
+/// first one ends it.
 ///
 /// # Errors
 /// Says why the signals cannot be heard.
@@ -66,6 +67,7 @@ pub fn hear_signals(stop: &Arc<AtomicBool>) -> Result<(), String> {
             .and_then(|_| flag::register(signal, stop.clone()))
             .map_err(|error| format!("signals cannot be heard: {error}"))?;
     }
+    flag::register(SIGHUP, stop.clone()).map_err(|error| format!("signals cannot be heard: {error}"))?;
     let stop = stop.clone();
     thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {

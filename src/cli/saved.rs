@@ -63,15 +63,21 @@ pub fn save(path: &Path, args: &Plan, session: &Session, plans: &[HostPlan], ter
     Ok(())
 }
 
-/// Opens the session of an apply and returns the plans that it carries out.
+/// Opens the session of an apply and returns the plans that it carries out: of the selected hosts, or of those that are left
+/// of a rollout that is gone on with.
 ///
 /// # Errors
 /// What is wrong with the documents, the plan or the command line.
-pub fn begin(args: &Apply, terminal: &Terminal) -> Result<(Session, Vec<HostPlan>), Wrong> {
+pub fn begin(
+    args: &Apply,
+    left: Option<&BTreeSet<&str>>,
+    terminal: &Terminal,
+) -> Result<(Session, Vec<HostPlan>), Wrong> {
     let path = &args.documents.hosts;
     if !disk::is_plan(path) {
         refuse_for_documents(args)?;
-        let session = Session::open(&args.documents, &args.reach, Some(&args.running), terminal)?;
+        let mut session = Session::open(&args.documents, &args.reach, Some(&args.running), terminal)?;
+        keep_only(&mut session.hosts, left)?;
         let plans = session.plan(args.retry_short);
         return Ok((session, plans));
     }
@@ -87,7 +93,8 @@ pub fn begin(args: &Apply, terminal: &Terminal) -> Result<(Session, Vec<HostPlan
     let file = PlanFile::parse(&bytes).map_err(|error| wrong(path, &error))?;
     drop(bytes);
     file.check_version().map_err(|error| wrong(path, &error))?;
-    let (project, hosts) = select(path, &file, &args.documents.limit, terminal)?;
+    let (project, mut hosts) = select(path, &file, &args.documents.limit, terminal)?;
+    keep_only(&mut hosts, left)?;
     if let Some(inventory) = &args.inventory {
         check_inventory(inventory, &hosts, terminal)?;
     }
@@ -104,6 +111,17 @@ pub fn begin(args: &Apply, terminal: &Terminal) -> Result<(Session, Vec<HostPlan
     }
     let session = Session::new(project, hosts, Some(file), &args.reach, Some(&args.running))?;
     Ok((session, plans))
+}
+
+/// Leaves only the hosts that are left of a rollout: the others are not contacted.
+fn keep_only(hosts: &mut Hosts, left: Option<&BTreeSet<&str>>) -> Result<(), Wrong> {
+    let Some(left) = left else { return Ok(()) };
+    hosts.retain(|host| left.contains(&*host.name));
+    let found: BTreeSet<&str> = hosts.iter().map(|host| &*host.name).collect();
+    match left.iter().find(|name| !found.contains(*name)) {
+        Some(gone) => Err(format!("the host `{gone}` of the run is no longer in the inventory").into()),
+        None => Ok(()),
+    }
 }
 
 /// Reads a saved plan.
@@ -126,7 +144,7 @@ pub fn select(path: &Path, file: &PlanFile, limit: &[String], terminal: &Termina
     let project = Project::from_reach(inventory, &sources).map_err(|found| terminal.refuse(&found, &sources))?;
     let hosts: Hosts = match limit {
         [] => project.hosts().iter().filter(|host| file.has(&host.name)).cloned().collect(),
-        limit => project.select(&limit.join(",")).map_err(|found| terminal.refuse(&found, &sources))?,
+        limit => project.select("--limit", &limit.join(",")).map_err(|found| terminal.refuse(&found, &sources))?,
     };
     let others = fold::fold(hosts.iter().map(|host| &*host.name).filter(|host| !file.has(host))).join(",");
     if !others.is_empty() {

@@ -23,6 +23,7 @@ use crate::{
     config::{
         LoadOptions, Project, data, embedded,
         inventory::{Connection, HostSpec, OnFailure},
+        rollout::{Canary, Rollout},
     },
     diag::{Diagnostic, Diagnostics, SourceMap},
     event::{Event, Happened},
@@ -87,7 +88,7 @@ fn load_hosts(documents: &Documents, sources: &Arc<SourceMap>) -> Loaded {
 fn select(project: &Project, documents: &Documents) -> Result<Hosts, Diagnostics> {
     match documents.limit.as_slice() {
         [] => Ok(project.hosts().to_vec()),
-        limit => project.select(&limit.join(",")),
+        limit => project.select("--limit", &limit.join(",")),
     }
 }
 
@@ -323,6 +324,23 @@ impl Session {
     #[must_use]
     pub fn rolls_back_on_failure(&self) -> bool {
         self.project.inventory().on_failure == OnFailure::Rollback
+    }
+
+    /// Returns how a change goes over the hosts, as the inventory says.
+    #[must_use]
+    pub fn rollout(&self) -> &Rollout {
+        &self.project.inventory().rollout
+    }
+
+    /// Returns the names of the hosts that are named as canaries.
+    ///
+    /// # Errors
+    /// Names that are neither hosts nor groups; they are shown.
+    pub fn canaries(&self, rules: &Rollout, terminal: &Terminal) -> Result<BTreeSet<Arc<str>>, Wrong> {
+        let Some(Canary::Hosts(patterns)) = &rules.canary else { return Ok(BTreeSet::new()) };
+        let found = self.project.select("canary", &patterns.join(","));
+        let hosts = found.map_err(|found| terminal.refuse(&found, self.sources()))?;
+        Ok(hosts.iter().map(|host| Arc::clone(&host.name)).collect())
     }
 
     /// Returns the files that were read.

@@ -14,6 +14,7 @@ use super::{
     module::{check_name, map_of},
     node::{Key, Map, Node, Value},
     range,
+    rollout::Rollout,
     vars::{Layer, Var, Vars, layered},
 };
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span};
@@ -169,6 +170,8 @@ pub struct Inventory {
     members: Vec<Vec<usize>>,
     /// What becomes of a host whose run fails.
     pub on_failure: OnFailure,
+    /// How a change goes over the hosts.
+    pub rollout: Rollout,
     /// All names of variables that are set anywhere, with their places.
     pub(super) variables: Vec<Key>,
 }
@@ -306,8 +309,9 @@ impl Reader<'_> {
             return inventory;
         }
         let Some(map) = self.map(node, "a map with `hosts`") else { return inventory };
-        self.known(&map, &["vars", "ssh", "hosts", "groups", "on_failure"]);
+        self.known(&map, &["vars", "ssh", "hosts", "groups", "on_failure", "rollout"]);
         inventory.on_failure = self.on_failure(map.get("on_failure"));
+        inventory.rollout = map.get("rollout").map(|node| self.rollout(node)).unwrap_or_default();
         let top = self.settings(&map);
         match map.get("hosts") {
             // An unknown key is most likely `hosts` itself.
@@ -392,19 +396,28 @@ impl Reader<'_> {
         }
     }
 
+    fn rollout(&mut self, node: &Node) -> Rollout {
+        match de::parse::<Rollout>(node) {
+            Ok(rollout) => {
+                for problem in rollout.problems() {
+                    self.diagnostics.push(Diagnostic::error(problem).at(node.span));
+                }
+                rollout
+            }
+            Err(errors) => {
+                self.diagnostics.append(errors);
+                Rollout::default()
+            }
+        }
+    }
+
     fn known(&mut self, map: &Map, keys: &[&str]) {
         for (key, _) in map {
             if keys.contains(&key.text.as_str()) {
                 continue;
             }
             let diagnostic = Diagnostic::error(format!("unknown key `{key}`")).at(key.span);
-            self.diagnostics.push(if key.text == "rollout" {
-                Diagnostic::error("`rollout` is not part of this version")
-                    .at(key.span)
-                    .help("it comes with staged rollouts in version 0.2; until then use `--limit` and `--parallel`")
-            } else {
-                diagnostic.suggest(&key.text, keys.iter().copied())
-            });
+            self.diagnostics.push(diagnostic.suggest(&key.text, keys.iter().copied()));
         }
     }
 

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use super::inventory::{HostSpec, Inventory, Pattern};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span};
 
-/// Returns the hosts that a limit selects, in the order of the inventory. Where it only excludes, it begins with all.
+/// Returns the hosts that a limit selects, in the order of the inventory. Where it only excludes, it begins with all. `name`
+/// is what people know it by, as `--limit`.
 ///
 /// # Errors
 /// A name that is neither a host nor a group, a pattern that matches nothing, or a selection without any host.
-pub fn select(inventory: &Inventory, limit: &str, sources: &SourceMap) -> Result<Vec<Arc<HostSpec>>, Diagnostics> {
-    let source = sources.add("--limit", limit);
+pub fn select(
+    inventory: &Inventory,
+    name: &str,
+    limit: &str,
+    sources: &SourceMap,
+) -> Result<Vec<Arc<HostSpec>>, Diagnostics> {
+    let source = sources.add(name, limit);
     let mut diagnostics = Diagnostics::new();
     let mut chosen: Vec<Option<bool>> = vec![None; inventory.hosts().len()];
     let mut any_included = false;
@@ -114,7 +120,7 @@ mod tests {
         let text = "hosts: { 'kvm[01-04].x': {}, xen01: {}, localhost: { connection: local } }\n\
                     groups: { kvm: { hosts: ['kvm*'] }, all_x: { groups: [kvm, xen] }, xen: { hosts: [xen01] } }\n";
         let (inventory, _) = Inventory::read(&yaml::read("t", text, &map).unwrap(), &[], &map).unwrap();
-        let found = match select(&inventory, limit, &map) {
+        let found = match select(&inventory, "--limit", limit, &map) {
             Ok(hosts) => hosts.iter().map(|host| &*host.name).collect::<Vec<_>>().join(" "),
             Err(errors) => errors.render(&map, false).lines().next().unwrap_or_default().to_owned(),
         };

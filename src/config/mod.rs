@@ -13,6 +13,7 @@ pub mod expr;
 pub mod body;
 pub mod module;
 pub mod vars;
+pub mod rollout;
 pub mod inventory;
 pub mod limit;
 mod load;
@@ -204,8 +205,8 @@ impl Project {
     ///
     /// # Errors
     /// As [`limit::select`].
-    pub fn select(&self, limit: &str) -> Result<Vec<Arc<HostSpec>>, Diagnostics> {
-        limit::select(&self.inventory, limit, &self.sources)
+    pub fn select(&self, name: &str, limit: &str) -> Result<Vec<Arc<HostSpec>>, Diagnostics> {
+        limit::select(&self.inventory, name, limit, &self.sources)
     }
 
     /// Returns the texts, for showing diagnostics.

@@ -162,7 +162,7 @@ fn bad_input_is_told_at_its_place() {
     hosts("host: {}\n", "1:1", "unknown key `host`", "did you mean `hosts`?");
     hosts("hosts: {}\n", "1:8", "there are no `hosts`", "");
     hosts("hosts:\n  - a\n", "2:3", "expected a map of hosts, found a list", "write `NAME: {}`");
-    hosts("hosts: {a: {}}\nrollout: {}\n", "2:1", "`rollout` is not part of this version", "version 0.2");
+    hosts("hosts: {a: {}}\nrollout: { batch: x }\n", "2:19", "`x` is neither a number of hosts nor a part", "");
     hosts("hosts: {a: {adress: x}}\n", "1:13", "unknown key `adress`", "did you mean `address`?");
     hosts("hosts: {a: {address: -oX}}\n", "1:22", "expected a name or IP address", "");
     hosts("hosts:\n  'a[1-2]': {address: x}\n", "2:23", "one address for 2 hosts", "");

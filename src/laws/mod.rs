@@ -494,7 +494,7 @@ fn cut(
             ApplyResult::Nothing => None,
             other => return Err(at(Broken(4, format!("{other:?}")))),
         };
-        converged(case, &mut host, ran.as_ref()).map_err(at)?;
+        converged(case, &mut host, ran.as_deref()).map_err(at)?;
         let mut told = after.differences(&host.world);
         // Whether a person wants merging stopped or a run was cut while pages were unmerged cannot be told apart.
         told.retain(|words| !words.starts_with("/sys/kernel/mm/ksm/run: "));

@@ -7,12 +7,36 @@ use super::{
 use crate::{
     apply::{ApplyResult, HostApplied, Ran, ResourceRemark, TakenBack},
     config::fold,
-    host::run::{Moved, Outcome, RolledBack, utc},
+    host::run::{Moved, Outcome, RolledBack, RunId, utc},
+    rollout::Stopped,
 };
+
+/// What is told of a whole rollout beside its hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The name of the run, where a record of it is kept.
+    pub run: Option<RunId>,
+    /// How many hosts had ended before, in a rollout that was gone on with.
+    pub before: usize,
+    /// How many hosts have had no turn.
+    pub left: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// Why hosts are left.
+    pub stopped: Option<Stopped>,
+}
+
+impl Closing {
+    /// Tells whether there is more to say than what came of the hosts.
+    #[must_use]
+    pub fn is_worth_telling(&self) -> bool {
+        self.stopped.is_some() || self.before > 0
+    }
+}
 
 /// Writes what came of an apply: details of what did not go well, then a line for each host.
 #[must_use]
-pub fn applied(results: &[HostApplied], look: Look) -> String {
+pub fn applied(results: &[HostApplied], closing: &Closing, look: Look) -> String {
     let mut out = String::new();
     let mut groups: Vec<(String, Vec<&str>)> = vec![];
     for result in results {
@@ -34,7 +58,36 @@ pub fn applied(results: &[HostApplied], look: Look) -> String {
         look.put(&mut out, tone, &format!("{word:<11}"));
         out.push_str(&format!(" {}\n", shown(&text)));
     }
+    put_closing(&mut out, look, closing);
     out
+}
+
+/// Says in one line what came of a host.
+#[must_use]
+pub fn words(result: &HostApplied) -> String {
+    let (word, _, text) = recap_of(result);
+    format!("{word}: {text}")
+}
+
+fn put_closing(out: &mut String, look: Look, closing: &Closing) {
+    if closing.before > 0 {
+        out.push_str(&format!("\n{} ended before and had no further turn.\n", count(closing.before, "host")));
+    }
+    if let Some(why) = &closing.stopped {
+        let why = match why {
+            Stopped::Canary { host } => format!("the canary {host} failed"),
+            Stopped::Failures { failed, allowed } => format!("{} failed and {allowed} may", count(*failed, "host")),
+            Stopped::Asked => "as you wished".into(),
+            Stopped::Record { error } => format!("the record of the run cannot be written: {error}"),
+        };
+        out.push('\n');
+        look.put(out, Tone::Bad, "stopped");
+        out.push_str(&format!(": {}; {} had no turn.\n", shown(&why), count(closing.left, "host")));
+    }
+    if let Some(run) = closing.run.as_ref().filter(|_| closing.left > 0 || closing.failed > 0) {
+        let retry = if closing.failed > 0 { ", with --retry-failed the failed ones too" } else { "" };
+        out.push_str(&format!("To go on: the same command with --resume {run}{retry}.\n"));
+    }
 }
 
 /// Tells whether anything was done on a host, or could not be.
@@ -75,17 +128,17 @@ fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
                 (of(|outcome| matches!(outcome, Outcome::Interrupted { .. })), "interrupted"),
                 (of(|outcome| matches!(outcome, Outcome::NotStarted)), "not started"),
                 (ran.left.len(), "not as declared"),
+                (ran.unwell.len(), "not well"),
             ] {
                 if n > 0 {
                     parts.push(format!("{n} {word}"));
                 }
             }
             parts.push(format!("run {}", ran.run));
-            let stopped = |outcome: &Outcome| matches!(outcome, Outcome::Interrupted { .. } | Outcome::NotStarted);
             let (word, tone) = match &ran.taken_back {
                 Some(TakenBack::Done(done)) if done.left.is_empty() && !done.interrupted => ("taken back", Tone::Bad),
                 _ if ran.is_clean() => ("done", Tone::Good),
-                _ if ran.outcomes.iter().any(|one| stopped(&one.outcome)) => ("interrupted", Tone::Bad),
+                _ if ran.is_interrupted() => ("interrupted", Tone::Bad),
                 _ => ("failed", Tone::Bad),
             };
             (word, tone, parts.join(", "))
@@ -142,6 +195,11 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
             out.push_str(&format!("      {}\n", shown(&text)));
         }
         out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
+    }
+    for words in &ran.unwell {
+        out.push_str("  ");
+        look.put(out, Tone::Bad, "! not well");
+        out.push_str(&format!(" {}\n", shown(words)));
     }
     let mut last = None;
     for ResourceRemark { address, remark } in &ran.remarks {

@@ -12,6 +12,7 @@ use crate::{
         op::{Op, Undo},
     },
     plan::{self, Change, HostPlan, HostResult, Verdict},
+    report::applied::Closing,
 };
 
 /// The format of the result of an apply.
@@ -43,8 +44,19 @@ pub fn plan(plans: &[HostPlan], show_sensitive: bool) -> String {
 
 /// Writes the result of an apply.
 #[must_use]
-pub fn applied(results: &[HostApplied]) -> String {
-    pretty(&json!({ "format": APPLY_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": results }))
+pub fn applied(results: &[HostApplied], closing: &Closing) -> String {
+    let mut document = json!({ "format": APPLY_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": results });
+    if let Some(run) = &closing.run {
+        document["run"] = json!(run);
+    }
+    if closing.before > 0 {
+        document["ended_before"] = json!(closing.before);
+    }
+    if let Some(stopped) = &closing.stopped {
+        document["rollout"] = json!(stopped);
+        document["rollout"]["left"] = json!(closing.left);
+    }
+    pretty(&document)
 }
 
 /// Writes facts, or why there are none, by host.

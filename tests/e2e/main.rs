@@ -14,6 +14,7 @@ mod machine;
 mod plans;
 mod program;
 mod rollback;
+mod rollout;
 mod ssh;
 mod systemd;
 mod transport;
