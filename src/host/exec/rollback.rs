@@ -40,8 +40,8 @@ pub fn plan(tree: &Tree, run: &RunId) -> Result<UndoPlan, HostError> {
 
 /// Takes a run back, see [`crate::host::Host::undo`].
 ///
-/// Files, links, directories and values come first, newest first; then the programs that undo others; then derived files are
-/// made again.
+/// Files, links and values come first, newest first; then the programs that undo others; then the directories that the run made,
+/// on which it may have mounted something; then derived files are made again.
 ///
 /// # Errors
 /// Fails if there is no such run, if it was taken back already, or as the system does.
@@ -121,11 +121,15 @@ fn plan_of(tree: &Tree, past: &Past) -> UndoPlan {
     let mut preview =
         Preview { tree, past, steps: vec![], paths: BTreeMap::new(), values: BTreeMap::new(), left: ALL_SHOWN };
     let inverses = past.story.inverses();
-    for (intent, inverse) in &inverses {
+    let (made, others): (Vec<_>, Vec<_>) = inverses.iter().partition(|(_, inverse)| removes_directory(tree, inverse));
+    for (intent, inverse) in others {
         preview.file(intent, inverse);
     }
     for (intent, inverse) in &inverses {
         preview.program(intent, inverse);
+    }
+    for (intent, inverse) in made {
+        preview.file(intent, inverse);
     }
     let mut derived: Vec<&AbsPath> = vec![];
     for (intent, inverse) in &inverses {
@@ -197,6 +201,8 @@ impl Preview<'_> {
         let changed = changed_since(intent, path, becomes, &found).map(|words| {
             format!("{words}{}", now.meta().map_or_else(String::new, |meta| format!(" (modified {})", utc(meta.mtime))))
         });
+        // What is mounted there has an owner and a mode of its own; the directory below is seen when it is gone.
+        let changed = changed.filter(|_| !is_mounted_on(self.tree, path));
         let then = self.shown_before(before);
         self.paths.insert(path.clone(), (before.matcher(), self.steps.len()));
         self.push(intent, UndoAct::Path { path: path.clone(), now, then }, changed);
@@ -296,6 +302,18 @@ fn changed_since(intent: &PastIntent, path: &AbsPath, becomes: Option<&Matcher>,
     (known != found).then(|| format!("`{path}` changed since the run: it was {was}, and now it is {is}"))
 }
 
+/// Tells whether a directory is to be removed.
+fn removes_directory(tree: &Tree, inverse: &Inverse) -> bool {
+    let Inverse::Restore { path, before: Saved::Absent, .. } = inverse else { return false };
+    matches!(answer(tree, &Read::entry(path.clone())), Answer::Directory { .. })
+}
+
+/// Tells whether a directory shows another file system than the one above it.
+fn is_mounted_on(tree: &Tree, path: &AbsPath) -> bool {
+    let device = |path: &AbsPath| tree.find(path, false).and_then(|place| place.stat(true)).map(|stat| stat.st_dev);
+    matches!((device(path), path.parent().map(|above| device(&above))), (Ok(own), Some(Ok(above))) if own != above)
+}
+
 /// Tells whether nothing can be written to a value below a root.
 fn is_value_left(tree: &Tree, path: &AbsPath, form: Form) -> bool {
     is_left_for_boot(tree, &Op::Poke { path: path.clone(), value: String::new(), form })
@@ -334,7 +352,9 @@ impl Back<'_> {
     fn take_all(&mut self) {
         let past = self.past;
         let inverses = past.story.inverses();
-        for (intent, inverse) in &inverses {
+        let (made, others): (Vec<_>, Vec<_>) =
+            inverses.iter().partition(|(_, inverse)| removes_directory(self.tree, inverse));
+        for (intent, inverse) in others {
             if self.is_stopped() {
                 return;
             }
@@ -346,6 +366,12 @@ impl Back<'_> {
                 return;
             }
             self.programs(intent, inverse);
+        }
+        for (intent, inverse) in made {
+            if self.is_stopped() {
+                return;
+            }
+            self.files(intent, inverse);
         }
         let mut derived: Vec<&AbsPath> = vec![];
         for (intent, inverse) in &inverses {

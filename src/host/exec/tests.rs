@@ -701,9 +701,9 @@ fn a_preview_says_what_a_rollback_does_and_nothing_else_is_done() {
             "/etc/b: nothing / old b\n",
             "/etc/link: a symbolic link to `b` / a symbolic link to `a`",
             "/etc/new/file: fresh\n / nothing",
-            "/etc/new: a directory / nothing",
             "/etc/a: new a\n / old a\n",
             "true",
+            "/etc/new: a directory / nothing",
             "/boot/grub.cfg by 2",
         ]
     );
@@ -740,6 +740,25 @@ fn what_somebody_changed_since_is_refused_or_taken_back_too() {
     // What it took away is not lost.
     host.rollback(&done.run.unwrap()).unwrap();
     assert_eq!(snapshot(root.path()), edited);
+}
+
+#[test]
+fn a_directory_goes_after_the_program_that_empties_it() {
+    let root = root();
+    let before = snapshot(root.path());
+    let inside = root.path().join("etc/new/inside").display().to_string();
+    let program = |argv: &[&str]| Command::new(argv.iter().copied()).under_root(UnderRoot::AsIs);
+    let undo = Undo::Run(program(&["rm", &inside]));
+    let made = vec![
+        Step::new(Op::Directory { path: path("/etc/new"), owner: mine(0o755) }),
+        Step::new(Op::Run { command: program(&["touch", &inside]), produces: vec![], undo }),
+    ];
+    let run = run_of(1, vec![made]);
+    let mut host = host(root.path());
+    apply(&mut host, &run);
+    assert!(root.path().join("etc/new/inside").exists());
+    assert_eq!(host.rollback(&run.id).unwrap().left, Vec::<String>::new());
+    assert_eq!(snapshot(root.path()), before);
 }
 
 #[test]
