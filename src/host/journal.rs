@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bytes::{Bytes, Digest},
-    matcher::Matcher,
+    matcher::{Expectation, Matcher},
     op::{Command, Form, Op, Owner},
     path::AbsPath,
     run::RunId,
@@ -111,6 +111,9 @@ pub enum Inverse {
         undo: Command,
         /// The program that was run.
         redo: Command,
+        /// What shows that there is something to take back; none: it is run in any case.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        stands: Option<Expectation>,
     },
     /// A derived file is made again out of what it derives from.
     Derive {

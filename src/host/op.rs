@@ -191,6 +191,13 @@ pub enum Undo {
     Nothing,
     /// This program, after the files are restored.
     Run(Command),
+    /// This program, where the effect stands: it would fail where the effect never came, or somebody took it back already.
+    RunWhile {
+        /// What shows the effect.
+        stands: Box<Expectation>,
+        /// The program.
+        command: Command,
+    },
 }
 
 /// Where a staged content comes from.

@@ -121,7 +121,7 @@ fn redact_change(change: &mut Change) {
             Op::Poke { value, .. } => *value = "(sensitive)".into(),
             Op::Run { command, undo, .. } => {
                 hide_arguments(&mut command.argv);
-                if let Undo::Run(command) = undo {
+                if let Undo::Run(command) | Undo::RunWhile { command, .. } = undo {
                     hide_arguments(&mut command.argv);
                 }
             }

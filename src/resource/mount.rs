@@ -250,7 +250,12 @@ impl Resource for Mount {
         let mut steps = vec![];
         // What lies inside another mount goes first; and all goes before the file changes, so that a rollback mounts as before.
         for mount in sorted.values().rev().filter(|mount| matches!(way(mount), Way::Unmount | Way::MountAgain)) {
-            let undo = Undo::Run(Command::new(mount.as_now(&mounts)));
+            let command = Command::new(mount.as_now(&mounts));
+            let undo = match way(mount) {
+                Way::Unmount => Undo::RunWhile { stands: mount.is_mounted(false).into(), command },
+                // A rollback unmounts the new one right before.
+                _ => Undo::Run(command),
+            };
             steps.push(run(["umount", mount.path.as_str()], undo).after(mount.is_mounted(false)));
         }
         let mut made = BTreeSet::new();
@@ -274,7 +279,8 @@ impl Resource for Mount {
         for mount in sorted.values() {
             match way(mount) {
                 Way::Mount | Way::MountAgain => {
-                    let undo = Undo::Run(Command::new(["umount", mount.path.as_str()]));
+                    let command = Command::new(["umount", mount.path.as_str()]);
+                    let undo = Undo::RunWhile { stands: mount.is_mounted(true).into(), command };
                     steps.push(run(["mount", mount.path.as_str()], undo).after(mount.is_mounted(true)));
                 }
                 Way::Remount => {

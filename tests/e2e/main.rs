@@ -6,11 +6,14 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod bad_input;
+mod families;
 mod faults;
 mod hosts;
 mod lab;
 mod local;
 mod machine;
+mod manifest;
+mod one;
 mod plans;
 mod program;
 mod rollback;

@@ -1,90 +1,16 @@
 //! On hosts with real systemd and kernel values of their own: what acts live does so, is judged by other programs than vprov,
 //! and lasts over a reboot.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
-use crate::{
-    lab::{self, Host, Lab},
-    program::{Env, Output},
-};
+use crate::one::One;
 
 const DEMO: &str = "[Service]\\nExecStart=/bin/sleep infinity\\nExecReload=/bin/sh -c 'echo reloaded >>/run/demo.log'\\nExecStartPost=/bin/sh -c 'echo started >>/run/demo.log'\\n[Install]\\nWantedBy=multi-user.target\\n";
 
-/// One host, and the world of the runs against it.
-struct One {
-    host: Host,
-    env: Env,
-}
-
-impl One {
-    fn new() -> Option<One> {
-        Some(One { host: Lab::systemd()?.host(), env: Env::new() })
-    }
-
-    /// Declares the host to have these resources, and nothing else.
-    fn declare(&self, resources: &str) {
-        let host = std::slice::from_ref(&self.host);
-        let group = format!("groups:\n  all_of_them:\n    hosts: [\"sys*\"]\n    resources:\n{resources}");
-        self.env.write("hosts.yaml", lab::inventory(host) + &group);
-    }
-
-    /// Plans something, applies it, and finds nothing more to do.
-    #[track_caller]
-    fn converges(&self) -> Output {
-        self.converges_by(&["apply", "--yes"])
-    }
-
-    /// The same, by these arguments.
-    #[track_caller]
-    fn converges_by(&self, apply: &[&str]) -> Output {
-        self.env.vprov(["plan", "--detailed-exitcode"]).exits(2);
-        let applied = self.env.vprov(apply).exits(0);
-        self.is_converged();
-        applied
-    }
-
-    #[track_caller]
-    fn is_converged(&self) -> Output {
-        self.env.vprov(["plan", "--detailed-exitcode"]).exits(0).says("No changes.")
-    }
-
-    /// Compares what a program on the host prints, line by line, whatever the white space between words.
-    #[track_caller]
-    fn shows(&self, command: &str, lines: &[&str]) {
-        let output = self.host.ssh(command);
-        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let found: Vec<String> = output.stdout.lines().map(words).collect();
-        assert_eq!(found, lines, "{command}: {output:?}");
-    }
-
-    /// Boots the host again, as its administrator does.
-    fn reboot(&self) {
-        let born = || self.host.ssh("stat -c %Y /run/systemd; cut -d' ' -f22 /proc/1/stat");
-        let before = born().exits(0).stdout;
-        self.host.ssh("systemctl reboot");
-        self.wait("the host boots again", || {
-            let now = born();
-            now.code == 0 && now.stdout != before
-        });
-        self.host.ssh("systemctl is-system-running --wait").says("running");
-    }
-
-    #[track_caller]
-    fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
 #[test]
 fn values_of_the_kernel_are_written_and_last() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
+    let before = one.manifest();
     one.declare(
         r#"
       - swappiness: { value: 35 }
@@ -108,7 +34,11 @@ fn values_of_the_kernel_are_written_and_last() {
     one.reboot();
     judge("35", "15", "1048576", "always [madvise] never", defer, "1", "1000");
     one.is_converged();
+    one.goes_back(&before);
+    one.reboot();
+    one.manifest().is_as(&before);
     // Somebody else's value is seen and put right.
+    one.converges();
     one.host.ssh("sysctl -w vm.swappiness=90; echo never >/sys/kernel/mm/transparent_hugepage/enabled").exits(0);
     one.converges();
     judge("35", "15", "1048576", "always [madvise] never", defer, "1", "1000");
@@ -117,7 +47,7 @@ fn values_of_the_kernel_are_written_and_last() {
 
 #[test]
 fn a_value_that_a_later_file_overrides_is_told() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
     one.host.ssh("echo vm.swappiness=77 >/etc/sysctl.d/99-z.conf").exits(0);
     one.declare("      - swappiness: { value: 35 }\n");
     one.env.vprov(["plan"]).exits(0).says("/etc/sysctl.d/99-z.conf");
@@ -130,7 +60,8 @@ fn a_value_that_a_later_file_overrides_is_told() {
 
 #[test]
 fn huge_pages_that_the_kernel_does_not_have_are_told_and_not_tried_again() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
+    let before = one.manifest();
     one.declare("      - hugepages: { default_size: 2M, pages: { 2M: 64, 1G: 1 }, reserve: 1G }\n");
     one.env.vprov(["plan", "--detailed-exitcode"]).exits(2);
     let pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
@@ -141,15 +72,16 @@ fn huge_pages_that_the_kernel_does_not_have_are_told_and_not_tried_again() {
     one.env.vprov(["plan", "--detailed-exitcode"]).exits(0).says("is 40 of 64");
     one.env.vprov(["plan", "--detailed-exitcode", "--retry-short"]).exits(2).says("40 → 64");
     one.reboot();
-    // A boot may give what the last one did not.
-    one.shows(&format!("cat {pool}"), &["0"]);
+    // A boot may give what the last one did not, so it is tried once more.
+    one.shows(&format!("cat {pool}"), &["40"]);
     one.shows("findmnt -n -o FSTYPE /dev/hugepages1G", &["hugetlbfs"]);
-    one.env.vprov(["plan", "--detailed-exitcode"]).exits(2).says("0 → 64");
+    one.env.vprov(["plan", "--detailed-exitcode"]).exits(2).says("40 → 64");
+    one.goes_back(&before);
 }
 
 #[test]
 fn a_mount_is_made_and_changed_and_there_after_a_boot() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
     let declare = |options: &str| {
         one.declare(&format!("      - mount: {{ source: tmpfs, path: /srv/t, fstype: tmpfs, options: {options} }}\n"));
     };
@@ -176,26 +108,23 @@ fn a_mount_is_made_and_changed_and_there_after_a_boot() {
 
 #[test]
 fn the_scheduler_of_a_disk_is_set_and_udev_knows_the_rule() {
-    let Some(one) = One::new() else { return };
-    let disk =
-        one.host.ssh("findmnt -n -o TARGET | grep -o '/block/[^/]*/queue/scheduler' | cut -d/ -f3").exits(0).stdout;
-    let disk = disk.trim();
-    if disk.is_empty() {
-        return lab::skip("this machine has no disk with a scheduler");
-    }
+    let Some(one) = One::systemd() else { return };
+    let Some(disk) = one.disk() else { return };
+    let before = one.manifest();
     one.declare(&format!("      - io_scheduler: {{ devices: {{ {disk}: kyber }} }}\n"));
     one.env.vprov(["plan"]).exits(0).says("udevadm control --reload");
     one.converges();
     one.shows(&format!("cat /sys/block/{disk}/queue/scheduler"), &["none mq-deadline [kyber] bfq"]);
     let tested = one.host.ssh(&format!("udevadm test /sys/block/{disk} 2>&1"));
     assert!(tested.stdout.contains(&format!("90-vprov-iosched-{disk}.rules")), "{tested:?}");
+    one.goes_back(&before);
     one.declare(&format!("      - io_scheduler: {{ devices: {{ {disk}: deadlock }} }}\n"));
     one.env.vprov(["plan"]).exits(3).says("not `deadlock`");
 }
 
 #[test]
 fn units_are_started_enabled_masked_and_the_rest_is_refused() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
     let unit = "[Service]\\nExecStart=/bin/sleep infinity\\n";
     let install = "[Install]\\nWantedBy=multi-user.target\\n";
     one.host
@@ -228,7 +157,7 @@ fn units_are_started_enabled_masked_and_the_rest_is_refused() {
 
 #[test]
 fn a_unit_is_reloaded_restarted_and_read_again_as_what_it_needs_changes() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
     let declare = |content: &str, on_notify: &str, environment: &str, more: &str| {
         one.declare(&format!(
             r#"
@@ -272,7 +201,7 @@ fn a_unit_is_reloaded_restarted_and_read_again_as_what_it_needs_changes() {
 
 #[test]
 fn a_link_that_is_cut_in_the_middle_of_an_apply_leaves_a_host_that_converges() {
-    let Some(one) = One::new() else { return };
+    let Some(one) = One::systemd() else { return };
     one.declare(
         r#"
       - command: { argv: [sh, -c, "touch /run/began; sleep 4; touch /run/done"], creates: /run/done }

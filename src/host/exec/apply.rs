@@ -419,7 +419,11 @@ impl Session<'_> {
                     Undo::Irreversible => inverses.push(Inverse::Irreversible),
                     Undo::Nothing => {}
                     Undo::Run(undo) => {
-                        inverses.push(Inverse::Program { undo: undo.clone(), redo: command.clone() });
+                        inverses.push(Inverse::Program { undo: undo.clone(), redo: command.clone(), stands: None });
+                    }
+                    Undo::RunWhile { stands, command: undo } => {
+                        let stands = Some(Expectation::clone(stands));
+                        inverses.push(Inverse::Program { undo: undo.clone(), redo: command.clone(), stands });
                     }
                 }
                 inverses

@@ -16,7 +16,7 @@ use crate::host::{
     HostError,
     bytes::Bytes,
     journal::{Ending, Inverse, PastIntent, Saved},
-    matcher::Matcher,
+    matcher::{Expectation, Matcher},
     op::{Check, Command, Form, Op, Source, Undo},
     path::AbsPath,
     read::{Answer, Meta, Read},
@@ -235,7 +235,9 @@ impl Preview<'_> {
 
     fn program(&mut self, intent: &PastIntent, inverse: &Inverse) {
         match inverse {
-            Inverse::Program { undo, .. } if !stage::is_left_for_boot(self.tree, undo) => {
+            Inverse::Program { undo, stands, .. }
+                if !stage::is_left_for_boot(self.tree, undo) && is_standing(self.tree, stands.as_ref()) =>
+            {
                 self.push(intent, UndoAct::Run { argv: undo.argv.clone() }, None);
             }
             Inverse::Irreversible => {
@@ -312,6 +314,11 @@ fn removes_directory(tree: &Tree, inverse: &Inverse) -> bool {
 fn is_mounted_on(tree: &Tree, path: &AbsPath) -> bool {
     let device = |path: &AbsPath| tree.find(path, false).and_then(|place| place.stat(true)).map(|stat| stat.st_dev);
     matches!((device(path), path.parent().map(|above| device(&above))), (Ok(own), Some(Ok(above))) if own != above)
+}
+
+/// Tells whether what a program did, as far as that can be seen, is there to be taken back.
+fn is_standing(tree: &Tree, stands: Option<&Expectation>) -> bool {
+    stands.is_none_or(|stands| stands.matcher.matches(&answer(tree, &stands.read)))
 }
 
 /// Tells whether nothing can be written to a value below a root.
@@ -518,15 +525,15 @@ impl Back<'_> {
 
     fn programs(&mut self, intent: &PastIntent, inverse: &Inverse) {
         match inverse {
-            Inverse::Program { undo, redo } => {
+            Inverse::Program { undo, redo, stands } => {
                 let run = Op::Run { command: undo.clone(), produces: vec![], undo: Undo::Nothing };
-                if is_left_for_boot(self.tree, &run) {
+                if is_left_for_boot(self.tree, &run) || !is_standing(self.tree, stands.as_ref()) {
                     return;
                 }
                 self.journaled(
                     intent,
                     run.describe(),
-                    |_, _| Ok(vec![Inverse::Program { undo: redo.clone(), redo: undo.clone() }]),
+                    |_, _| Ok(vec![Inverse::Program { undo: redo.clone(), redo: undo.clone(), stands: None }]),
                     |tree| stage::run(tree, undo, None).map(|_| ()),
                 );
             }

@@ -762,6 +762,26 @@ fn a_directory_goes_after_the_program_that_empties_it() {
 }
 
 #[test]
+fn a_program_whose_effect_does_not_stand_is_not_taken_back() {
+    let root = root();
+    let program = |argv: &[&str]| Command::new(argv.iter().copied()).under_root(UnderRoot::AsIs);
+    let stands = entry("/etc/a", file("old a\n", 0o640));
+    let step = |argv: &[&str]| {
+        let undo = Undo::RunWhile { stands: stands.clone().into(), command: program(&["false"]) };
+        Step::new(Op::Run { command: program(argv), produces: vec![], undo })
+    };
+    let mut host = host(root.path());
+    for (number, content, tried) in [(1, "old a\n", 1), (2, "another\n", 0)] {
+        fs::write(root.path().join("etc/a"), content).unwrap();
+        let run = run_of(number, vec![vec![step(&["false"])]]);
+        apply(&mut host, &run);
+        assert_eq!(host.undo_plan(&run.id).unwrap().steps.len(), tried);
+        // The program of the way back fails here if it is run.
+        assert_eq!(host.rollback(&run.id).unwrap().left.len(), tried);
+    }
+}
+
+#[test]
 fn a_cut_run_is_told_until_one_ends_well() {
     let root = root();
     let run = everything_in(root.path());

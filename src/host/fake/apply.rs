@@ -19,7 +19,7 @@ use crate::host::{
 pub(super) enum Entry {
     File(AbsPath, Option<Node>),
     Value(AbsPath, Form, String),
-    Program(Command),
+    Program(Command, Option<Expectation>),
     Derive(AbsPath, Vec<Op>),
     Irreversible(String),
 }
@@ -301,7 +301,10 @@ impl FakeHost {
                 let last = match undo {
                     Undo::Irreversible => Some(Entry::Irreversible(command.argv.join(" "))),
                     Undo::Nothing => None,
-                    Undo::Run(command) => Some(Entry::Program(command.clone())),
+                    Undo::Run(command) => Some(Entry::Program(command.clone(), None)),
+                    Undo::RunWhile { command, stands } => {
+                        Some(Entry::Program(command.clone(), Some(Expectation::clone(stands))))
+                    }
                 };
                 produces.iter().map(save).chain(last).collect()
             }
@@ -470,11 +473,14 @@ impl FakeHost {
                     Err(error) => told.left.push(format!("write `{old}` to {path}: {error}")),
                 },
                 Entry::Irreversible(action) => told.left.push(format!("{action}: nothing takes that back")),
-                Entry::Program(_) | Entry::Derive(..) => {}
+                Entry::Program(..) | Entry::Derive(..) => {}
             }
         }
         for entry in entries.iter().rev() {
-            if let Entry::Program(command) = entry {
+            if let Entry::Program(command, stands) = entry {
+                if stands.as_ref().is_some_and(|stands| !stands.matcher.matches(&self.answer(&stands.read))) {
+                    continue;
+                }
                 match self.run(command, None) {
                     Ok(_) => told.undone.push(format!("run {}", command.argv.join(" "))),
                     Err(error) => told.left.push(error),
