@@ -91,7 +91,7 @@ fn document(title: &str, properties: Value, required: &[&str], modules: &[&Modul
     let mut generator = settings.into_generator();
     let mut entry = Map::new();
     for kind in KINDS {
-        entry.insert(kind.name.into(), templated((kind.schema)(&mut generator).to_value()));
+        entry.insert(kind.name.into(), templated((kind.schema)(&mut generator).to_value(), kind.secrets));
     }
     for module in modules {
         entry.insert(module.name.clone(), call(module));
@@ -109,6 +109,7 @@ fn document(title: &str, properties: Value, required: &[&str], modules: &[&Modul
         "properties": properties,
         "$defs": {
             "ssh": ssh(),
+            "secret": secret(),
             "resources": { "type": "array", "items": { "$ref": "#/$defs/entry" } },
             "entry": { "type": "object", "additionalProperties": false, "properties": entry, "oneOf": one_of },
         },
@@ -189,6 +190,30 @@ fn rollout() -> Value {
     })
 }
 
+fn secret() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["secret"],
+        "description": "A value that is never shown, decrypted or read on this machine when it is needed.",
+        "properties": {
+            "secret": {
+                "type": "object",
+                "additionalProperties": false,
+                "oneOf": [{ "required": ["sops"] }, { "required": ["age"] }, { "required": ["env"] }],
+                "properties": {
+                    "sops": text("A file that `sops -d` decrypts."),
+                    "key": text("The way to a value in a file of SOPS, as `db.password`; without it the whole document."),
+                    "age": text("A file that `age -d` decrypts; its whole text."),
+                    "identity": text("The identity file of `age`. Unset: the one that SOPS uses."),
+                    "env": text("A variable of the environment of vprov."),
+                },
+            },
+        },
+    })
+}
+
 fn body() -> Value {
     json!({
         "description": { "type": "string", "description": "What it is for." },
@@ -247,7 +272,7 @@ fn call(module: &Module) -> Value {
     let properties: Map<String, Value> = module
         .parameters
         .iter()
-        .map(|parameter| (parameter.name.clone(), or_template(parameter_schema(parameter))))
+        .map(|parameter| (parameter.name.clone(), or_secret(or_template(parameter_schema(parameter)))))
         .collect();
     let required: Vec<&str> = module
         .parameters
@@ -287,21 +312,39 @@ fn parameter_schema(parameter: &Parameter) -> Value {
                 }
             }
         }
-        if let Some(Template::Fixed(node)) = &parameter.default {
+        if let Some(Template::Fixed(node)) = parameter.default.as_ref().filter(|_| !parameter.sensitive) {
             map.insert("default".into(), serde_json::to_value(node).unwrap_or(Value::Null));
         }
     }
     schema
 }
 
-/// Lets every parameter of a kind be an expression too.
-fn templated(mut schema: Value) -> Value {
+/// Lets every parameter of a kind be an expression too, and some a secret.
+fn templated(mut schema: Value, secrets: &[&str]) -> Value {
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        for value in properties.values_mut() {
+        for (name, value) in properties {
             *value = or_template(value.take());
+            if secrets.contains(&name.as_str()) {
+                *value = or_secret(value.take());
+            }
         }
     }
     schema
+}
+
+/// Lets a value be a secret.
+fn or_secret(mut schema: Value) -> Value {
+    let secret = json!({ "$ref": "#/$defs/secret" });
+    if let Some(any) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        any.push(secret);
+        return schema;
+    }
+    let description = schema.as_object_mut().and_then(|map| map.shift_remove("description"));
+    let mut either = json!({ "anyOf": [schema, secret] });
+    if let (Some(description), Some(map)) = (description, either.as_object_mut()) {
+        map.insert("description".into(), description);
+    }
+    either
 }
 
 /// Lets a value be an expression: a string that holds `{{`. A string may be one anyway.

@@ -7,7 +7,7 @@ use crate::{
     event::Happened,
     host::{
         Host, HostError,
-        run::{Applied, Moved, Outcome, RolledBack, Run, RunId},
+        run::{Applied, Moved, Outcome, RolledBack, Run, RunId, StepEvent, Work},
         undo::{TakeBack, TookBack},
     },
     plan::{
@@ -114,6 +114,9 @@ pub struct ResourceRemark {
     pub address: Address,
     /// What is to be known.
     pub remark: Remark,
+    /// Its values are secret: no report shows them unless it was asked to.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
 }
 
 /// What came of one resource.
@@ -124,6 +127,9 @@ pub struct ResourceOutcome {
     pub address: Address,
     /// What came of it.
     pub outcome: Outcome,
+    /// Its values are secret: no report shows what was said unless it was asked to.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
 }
 
 /// A resource that is still not as it should be when everything is read once more, although no step failed.
@@ -136,6 +142,9 @@ pub struct Left {
     pub fields: Vec<Field>,
     /// The likely cause.
     pub cause: String,
+    /// Its values are secret: no report shows them unless it was asked to.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
 }
 
 impl Ran {
@@ -248,7 +257,7 @@ fn carry_out(
     run: &Run,
     on: &mut dyn FnMut(Happened),
 ) -> Result<Vec<ResourceOutcome>, Box<ApplyResult>> {
-    let outcomes = match host.apply(run, &mut |event| on(Happened::Step(event.clone()))) {
+    let outcomes = match host.apply(run, &mut |event| on(Happened::Step(told(run, event)))) {
         Ok(Applied::Ran { outcomes }) => outcomes,
         Ok(Applied::Stale { moved }) => return Err(Box::new(ApplyResult::Stale { moved })),
         Ok(Applied::Locked { holder }) => return Err(Box::new(ApplyResult::Locked { holder })),
@@ -257,7 +266,22 @@ fn carry_out(
         Err(error) => return Err(Box::new(ApplyResult::Refused { error: error.to_string() })),
     };
     let named = run.works.iter().zip(outcomes);
-    Ok(named.map(|(work, outcome)| ResourceOutcome { address: work.address.clone(), outcome }).collect())
+    let of = |(work, outcome): (&Work, Outcome)| ResourceOutcome {
+        address: work.address.clone(),
+        outcome,
+        sensitive: work.sensitive,
+    };
+    Ok(named.map(of).collect())
+}
+
+/// Returns an event without what may be secret in it: whoever shows progress does not ask.
+fn told(run: &Run, event: &StepEvent) -> StepEvent {
+    match event {
+        StepEvent::Ended { work, outcome } if run.works.get(*work).is_none_or(|work| work.sensitive) => {
+            StepEvent::Ended { work: *work, outcome: outcome.clone().hidden() }
+        }
+        event => event.clone(),
+    }
 }
 
 /// Tells whether a change is one that the plan deferred, and does no more than it announced.
@@ -276,7 +300,7 @@ fn blocked(planned: &Planned, outcomes: &[ResourceOutcome]) -> Vec<ResourceOutco
         .deferred()
         .filter_map(|(address, because, _)| {
             let by = failed(because)?;
-            Some(ResourceOutcome { address: address.clone(), outcome: Outcome::Blocked { by } })
+            Some(ResourceOutcome { address: address.clone(), outcome: Outcome::Blocked { by }, sensitive: false })
         })
         .collect()
 }
@@ -324,7 +348,7 @@ fn left(planned: &Planned, after: &Planned, outcomes: &[ResourceOutcome]) -> Vec
             // What failed before the run and still does was told by the plan.
             let known =
                 matches!(resource.verdict, Verdict::Failed { .. }) && failed_before.contains(&&resource.address);
-            (!known).then(|| Left { address: resource.address.clone(), fields, cause })
+            (!known).then(|| Left { address: resource.address.clone(), fields, cause, sensitive: resource.sensitive })
         })
         .collect()
 }
@@ -347,7 +371,8 @@ fn cause(remarks: &[Remark], by_itself: bool) -> String {
 fn pending(after: &Planned) -> Vec<ResourceRemark> {
     let of = |resource: &ResourcePlan| {
         let told = resource.remarks.iter().filter(|remark| !matches!(remark, Remark::Warning { .. })).cloned();
-        told.map(|remark| ResourceRemark { address: resource.address.clone(), remark }).collect::<Vec<_>>()
+        let sensitive = resource.sensitive;
+        told.map(|remark| ResourceRemark { address: resource.address.clone(), remark, sensitive }).collect::<Vec<_>>()
     };
     after.resources.iter().flat_map(of).collect()
 }
@@ -382,6 +407,7 @@ mod tests {
                 requires: vec![],
                 notify: vec![],
                 overrides: false,
+                sensitive: false,
                 level: Level::Playbook,
                 origin: vec![kind.span],
                 place: kind.span,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     address::Address,
     config::{
-        Taint,
+        Node, Taint, Value,
         declared::{Declared, Level},
     },
     diag::{Diagnostic, Diagnostics, Span},
@@ -89,7 +89,14 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
         diagnostics.push(unknown.suggest(&declared.kind, KINDS.iter().map(|kind| kind.name)));
         return None;
     };
-    let resource = match (kind.parse)(&declared.params) {
+    if let Some(mut found) = misplaced_secrets(kind, &declared.params) {
+        if declared.place != declared.kind_span {
+            found.stand_at(declared.place);
+        }
+        diagnostics.append(found);
+        return None;
+    }
+    let resource = match (kind.parse)(&declared.params).map_err(|found| without_secrets(found, &declared.params)) {
         Ok(resource) => resource,
         Err(mut found) => {
             if declared.place != declared.kind_span {
@@ -103,7 +110,8 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
         let map = declared.params.as_map().into_iter().flat_map(|map| map.iter());
         map.filter(|(_, value)| pick(value.deep_taint())).map(|(key, _)| key.text.to_string()).collect()
     };
-    let (from_facts, sensitive) = (tainted(|taint| taint.facts), !tainted(|taint| taint.sensitive).is_empty());
+    let from_facts = tainted(|taint| taint.facts);
+    let sensitive = declared.sensitive || !tainted(|taint| taint.sensitive).is_empty();
     let address = resource.address();
     let entry = Entry {
         names: declared.labels.into_iter().chain([address.to_string()]).collect(),
@@ -117,6 +125,66 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
         overridden: BTreeSet::new(),
     };
     Some(Typed { entry, level: declared.level, overrides: declared.overrides, alive: true })
+}
+
+/// Finds parameters that were computed from a secret and must not be: they stand in names, messages or command lines.
+fn misplaced_secrets(kind: &Kind, params: &Node) -> Option<Diagnostics> {
+    let mut found = Diagnostics::new();
+    for (key, node) in params.as_map().into_iter().flatten() {
+        if node.deep_taint().sensitive && !kind.secrets.contains(&key.text.as_str()) {
+            let words = format!(
+                "`{key}` of `{}` cannot be made of a secret: it stands in names, messages or command lines",
+                kind.name
+            );
+            found.push(Diagnostic::error(words).at(node.span).help(places_of_secrets()));
+        }
+    }
+    found.has_errors().then_some(found)
+}
+
+/// Says which parameters may hold a secret.
+fn places_of_secrets() -> String {
+    let places = KINDS.iter().filter(|kind| !kind.secrets.is_empty());
+    let places = places.map(|kind| format!("`{}` of `{}`", kind.secrets.join("` and `"), kind.name));
+    format!("a secret may stand in {}", places.collect::<Vec<_>>().join(", "))
+}
+
+/// Takes the words out of messages that are about a value computed from a secret, or that hold one.
+fn without_secrets(found: Diagnostics, params: &Node) -> Diagnostics {
+    let mut secrets: Vec<(Span, String)> = vec![];
+    collect_secrets(params, &mut secrets);
+    let is_about = |diagnostic: &Diagnostic| {
+        secrets.iter().any(|(span, text)| {
+            let says = |words: &String| !text.is_empty() && words.contains(text.as_str());
+            diagnostic.span() == Some(*span) || says(&diagnostic.summary) || diagnostic.help.iter().any(says)
+        })
+    };
+    let hide = |diagnostic: Diagnostic| {
+        if !is_about(&diagnostic) {
+            return diagnostic;
+        }
+        let summary = "a value is not one that the kind takes (not shown, as it is made of a secret)".to_owned();
+        Diagnostic { summary, help: vec![], ..diagnostic }
+    };
+    found.into_iter().map(hide).collect()
+}
+
+fn collect_secrets(node: &Node, found: &mut Vec<(Span, String)>) {
+    if node.taint.sensitive {
+        found.push((node.span, node.scalar_text().unwrap_or_default().into_owned()));
+    }
+    match &node.value {
+        Value::Seq(list) => list.iter().for_each(|node| collect_secrets(node, found)),
+        Value::Map(map) => {
+            for (key, value) in map {
+                if node.taint.sensitive {
+                    found.push((key.span, key.text.clone()));
+                }
+                collect_secrets(value, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Finds what two resources say about one thing: the same is said once, a contradiction is overridden by the stronger
@@ -302,6 +370,47 @@ mod tests {
              - kernel_cmdline: {parameters: [a=2]}\n  override: true\n",
             &["kernel_cmdline[boot] linux:a host>playbook"],
         );
+    }
+
+    /// A canary in each parameter of each kind: where it may be a secret, no name and no claim holds it; elsewhere it is refused.
+    #[test]
+    fn a_secret_stands_in_no_name_of_any_kind() {
+        const CANARY: &str = "canary7f3a";
+        let sources = SourceMap::new();
+        let mut taken = vec![];
+        for kind in KINDS {
+            let list = entries(&format!("- {}", kind.example.trim_end().replace('\n', "\n  ")), &sources);
+            let Value::Map(map) = &list[0].params.value else { panic!("{}", kind.name) };
+            let names = map.iter().map(|(key, _)| key.text.clone()).chain(kind.secrets.iter().map(ToString::to_string));
+            for name in names {
+                let mut declared = list[0].clone();
+                let Value::Map(map) = &mut declared.params.value else { panic!("{}", kind.name) };
+                let mut secret = Node::new(Value::Str(CANARY.into()), declared.kind_span);
+                secret.mark(Taint { facts: false, sensitive: true });
+                map.0.retain(|(key, _)| key.text != name);
+                map.0.push((crate::config::Key { text: name.clone(), span: declared.kind_span }, secret));
+                let address = format!("{}.{name}", kind.name);
+                match build(vec![declared]) {
+                    Ok(catalog) => {
+                        assert!(kind.secrets.contains(&name.as_str()), "{address}");
+                        let entry = &catalog.entries[0];
+                        assert!(entry.sensitive, "{address}");
+                        let keys: Vec<String> = entry.resource.claims().into_iter().map(|claim| claim.key).collect();
+                        let shown =
+                            format!("{} {:?} {keys:?} {:?}", entry.address, entry.names, entry.resource.links());
+                        assert!(!shown.contains(CANARY), "{address}: {shown}");
+                        taken.push(address);
+                    }
+                    Err(errors) => {
+                        let shown: String = errors.iter().map(|error| error.render(&sources, false)).collect();
+                        assert!(!shown.contains(CANARY), "{address}: {shown}");
+                    }
+                }
+            }
+        }
+        for address in ["command.stdin", "file.content", "setting.value", "kernel_value.value"] {
+            assert!(taken.iter().any(|one| one == address), "{address}: {taken:?}");
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub fn carry_out(
         stopped,
     };
     if output.json {
-        terminal.report(&report::json::applied(&results, &closing));
+        terminal.report(&report::json::applied(&results, &closing, output.show_sensitive));
     } else if results.iter().any(report::applied::is_worth_telling) || closing.is_worth_telling() {
         terminal.report(&format!("\n{}", report::applied::applied(&results, &closing, terminal.look(output))));
     }

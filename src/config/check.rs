@@ -9,11 +9,12 @@ use super::{
     Kinds, Project,
     body::{Body, Entry, KEYS},
     expand::is_address,
-    expr::{self, Refs, find_word},
+    expr::{self, Refs, Template, find_word},
     inventory::{Profile, cycle},
     module::{Class, Module, RESERVED},
+    node::{Node, Value},
 };
-use crate::diag::{Diagnostic, Diagnostics, Span, did_you_mean};
+use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, did_you_mean};
 
 /// Checks a project whose files were read.
 pub(super) fn check(project: &Project, kinds: &dyn Kinds, facts: Option<&Json>) -> Diagnostics {
@@ -87,6 +88,7 @@ impl Checker<'_> {
         };
         for parameter in &module.parameters {
             if let Some(default) = &parameter.default {
+                self.secrets(default);
                 default.each_refs(&mut |refs, span| {
                     self.refs(refs, span, &known, false, "a default sees facts and the parameters before it");
                 });
@@ -152,6 +154,7 @@ impl Checker<'_> {
         let known: BTreeSet<String> = profile.vars.keys().cloned().collect();
         let hint = "set it under `vars:`";
         for var in profile.vars.values().filter(|var| var.template.fixed().is_none()) {
+            self.secrets(&var.template);
             used.extend(var.template.roots());
             var.template.each_refs(&mut |refs, span| self.refs(refs, span, &known, false, hint));
         }
@@ -169,11 +172,15 @@ impl Checker<'_> {
                 continue;
             };
             for var in playbook_use.params.values() {
+                self.secrets(&var.template);
                 used.extend(var.template.roots());
                 var.template.each_refs(&mut |refs, span| self.refs(refs, span, &known, false, hint));
                 match playbook.parameter(&var.key.text) {
                     None => self.diagnostics.push(playbook.unknown(&var.key.text, var.key.span)),
                     Some(parameter) => {
+                        if parameter.sensitive {
+                            hide(&var.node, &self.project.sources);
+                        }
                         if let Some(node) = var.template.fixed()
                             && let Err(diagnostic) = parameter.check(node)
                         {
@@ -184,6 +191,9 @@ impl Checker<'_> {
             }
             for parameter in &playbook.parameters {
                 settable.insert(parameter.name.clone());
+                if let Some(var) = profile.vars.get(&parameter.name).filter(|_| parameter.sensitive) {
+                    hide(&var.node, &self.project.sources);
+                }
                 let is_given =
                     playbook_use.params.contains_key(&parameter.name) && !self.project.is_set(&parameter.name);
                 if let Some(var) = profile.vars.get(&parameter.name).filter(|_| !is_given)
@@ -206,6 +216,9 @@ impl Checker<'_> {
     fn body(&mut self, body: &Body, known: &BTreeSet<String>, hint: &str, is_module: bool) {
         for entry in &body.entries {
             entry.each_refs(&mut |refs, span| self.refs(refs, span, known, entry.for_each.is_some(), hint));
+            for template in [&entry.params].into_iter().chain(&entry.for_each) {
+                self.secrets(template);
+            }
             let kind = entry.kind.text.as_str();
             if self.kind_names.contains(kind) {
                 if let Some(params) = entry.params.fixed() {
@@ -213,6 +226,7 @@ impl Checker<'_> {
                 }
                 self.files(entry);
             } else if let Some(module) = self.project.library.module(kind) {
+                self.hide_in_call(module, &entry.params);
                 module.check_call(entry.kind.span, &entry.params, &mut self.diagnostics);
             } else {
                 let diagnostic = Diagnostic::error(format!("unknown kind or module `{kind}`")).at(entry.kind.span);
@@ -225,6 +239,32 @@ impl Checker<'_> {
             }
             self.references(body, entry, is_module);
         }
+    }
+
+    /// Lets no excerpt show what is given to sensitive parameters.
+    fn hide_in_call(&self, module: &Module, params: &Template) {
+        let is_sensitive = |name: &str| module.parameter(name).is_some_and(|parameter| parameter.sensitive);
+        let sources = &self.project.sources;
+        match params {
+            Template::Fixed(node) => {
+                let given = node.as_map().into_iter().flatten();
+                given.filter(|(key, _)| is_sensitive(&key.text)).for_each(|(_, node)| hide(node, sources));
+            }
+            Template::Map(entries, _) => {
+                let given = entries.iter().filter(|(key, _, _)| is_sensitive(&key.text));
+                given.filter_map(|(_, _, value)| value.fixed()).for_each(|node| hide(node, sources));
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks for the files of secrets, so that a missing one is told early; nothing is decrypted.
+    fn secrets(&mut self, template: &Template) {
+        template.each_secret(&mut |secret| {
+            if let Err(diagnostic) = self.project.secrets.check(secret) {
+                self.diagnostics.push(diagnostic);
+            }
+        });
     }
 
     /// Looks for files that parameters name without a template, so that a missing one is told early.
@@ -359,7 +399,22 @@ impl Checker<'_> {
     }
 }
 
+/// Lets no excerpt show the scalars of a value.
+fn hide(node: &Node, sources: &SourceMap) {
+    match &node.value {
+        Value::Seq(list) => list.iter().for_each(|node| hide(node, sources)),
+        Value::Map(map) => map.iter().for_each(|(_, node)| hide(node, sources)),
+        _ => sources.hide(node.span),
+    }
+}
+
 impl Entry {
+    /// Tells whether a secret is written in it.
+    pub(super) fn has_secret(&self) -> bool {
+        let rest = self.for_each.iter().chain(&self.name).chain(&self.requires).chain(&self.notify);
+        self.params.has_secret() || rest.into_iter().any(Template::has_secret)
+    }
+
     /// Calls a function for the names that each expression of this entry uses, with its place.
     pub(super) fn each_refs(&self, found: &mut dyn FnMut(&Refs, Span)) {
         if let Some(when) = &self.when {

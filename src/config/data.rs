@@ -29,6 +29,9 @@ pub struct Declaration {
     /// See [`Declared::overrides`].
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub overrides: bool,
+    /// See [`Declared::sensitive`].
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
     /// See [`Declared::level`].
     pub level: Level,
 }
@@ -45,6 +48,7 @@ pub fn declarations(mut declared: Vec<Declared>) -> Vec<Declaration> {
         requires: names(one.requires),
         notify: names(one.notify),
         overrides: one.overrides,
+        sensitive: one.sensitive,
         level: one.level,
     };
     declared.into_iter().map(one).collect()
@@ -70,6 +74,7 @@ pub fn declared(declarations: Vec<Declaration>, name: &str, sources: &SourceMap)
             requires: names(one.requires),
             notify: names(one.notify),
             overrides: one.overrides,
+            sensitive: one.sensitive,
             level: one.level,
             origin: vec![place],
             place,

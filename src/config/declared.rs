@@ -22,6 +22,8 @@ pub struct Declared {
     pub notify: Vec<(String, Span)>,
     /// It wins over weaker levels.
     pub overrides: bool,
+    /// Whether it is there at all follows from a secret, so no value of it is shown.
+    pub sensitive: bool,
     /// How strong it is.
     pub level: Level,
     /// The places through which it came: the entry in `hosts.yaml` or a playbook first, the module's own entry last. Never empty.
@@ -75,6 +77,7 @@ pub fn entries(text: &str, sources: &crate::diag::SourceMap) -> Vec<Declared> {
             requires: names("requires"),
             notify: names("notify"),
             overrides: node.get("override").is_some(),
+            sensitive: false,
             level: match node.get("level").and_then(Node::as_str) {
                 Some("group") => Level::Group,
                 Some("playbook") => Level::Playbook,

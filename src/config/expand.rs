@@ -15,6 +15,7 @@ use super::{
     inventory::{HostSpec, Profile},
     module::Module,
     node::{Key, Map, Node, Taint, Value},
+    secret::{Secret, Secrets},
     vars::Var,
 };
 use crate::diag::{Diagnostic, Diagnostics, Span};
@@ -71,6 +72,7 @@ fn sorted(mut diagnostics: Diagnostics) -> Diagnostics {
 struct Base {
     facts: Jinja,
     host: Jinja,
+    secrets: Arc<Secrets>,
 }
 
 impl Base {
@@ -105,6 +107,9 @@ impl Names for VariableNames {
     fn names(&self) -> Vec<String> {
         ["facts", "host"].into_iter().map(str::to_owned).chain(self.all.vars.keys().cloned()).collect()
     }
+    fn secret(&self, secret: &Secret) -> Result<Node, Diagnostic> {
+        self.base.secrets.value(secret)
+    }
 }
 
 /// Parameters of a playbook or module as expressions see them.
@@ -133,6 +138,9 @@ impl Names for ParameterNames {
         let parameters = self.module.parameters.iter().map(|parameter| parameter.name.clone());
         ["facts", "host"].into_iter().map(str::to_owned).chain(parameters).collect()
     }
+    fn secret(&self, secret: &Secret) -> Result<Node, Diagnostic> {
+        self.base.secrets.value(secret)
+    }
 }
 
 /// The names around an entry, and `item`.
@@ -154,6 +162,9 @@ impl Names for ItemNames {
         let mut names = self.around.names();
         names.push("item".to_owned());
         names
+    }
+    fn secret(&self, secret: &Secret) -> Result<Node, Diagnostic> {
+        self.around.secret(secret)
     }
 }
 
@@ -191,6 +202,8 @@ struct Frame<'f> {
     place: Option<Span>,
     labels: Vec<String>,
     overrides: bool,
+    /// Whether there is anything in here follows from a secret.
+    sensitive: bool,
     /// How many of the expander's `requires` and `notify` hold for everything in here.
     requires: Vec<usize>,
     notify: Vec<usize>,
@@ -211,7 +224,7 @@ struct Expander<'p> {
     links: Vec<(Vec<usize>, Vec<usize>)>,
     n_entries: usize,
     diagnostics: Diagnostics,
-    /// Facts are not known: what looks at them is left out.
+    /// Facts are not known: what looks at them, or at a secret, is left out.
     no_facts: bool,
     /// An entry was left out that says `override: true`.
     left_override: bool,
@@ -227,6 +240,7 @@ impl<'p> Expander<'p> {
                 ("address", Jinja::from(host.target())),
                 ("groups", Jinja::from(Serde(&groups))),
             ]),
+            secrets: Arc::clone(&project.secrets),
         };
         Self {
             project,
@@ -244,10 +258,11 @@ impl<'p> Expander<'p> {
         }
     }
 
-    /// Tells whether a template cannot be evaluated because facts are not known.
+    /// Tells whether a template cannot be evaluated because facts are not known; then no secret is had either.
     fn is_open(&self, template: &Template, scope: &Scope) -> bool {
         let mut uses_facts = false;
         if self.no_facts {
+            uses_facts = template.has_secret();
             template.each_refs(&mut |refs, _| uses_facts |= scope.taint(refs).facts);
         }
         uses_facts
@@ -266,6 +281,7 @@ impl<'p> Expander<'p> {
                 place: playbook.is_embedded.then_some(used.name.span),
                 labels: Vec::new(),
                 overrides: false,
+                sensitive: false,
                 requires: Vec::new(),
                 notify: Vec::new(),
                 prefixes: Arc::clone(&top),
@@ -282,6 +298,7 @@ impl<'p> Expander<'p> {
                 place: None,
                 labels: Vec::new(),
                 overrides: false,
+                sensitive: false,
                 requires: Vec::new(),
                 notify: Vec::new(),
                 prefixes: Arc::clone(&top),
@@ -436,7 +453,7 @@ impl<'p> Expander<'p> {
     fn body(&mut self, body: &Body, around: &(Scope, Arc<dyn Names>), frame: &Frame<'_>) {
         for entry in &body.entries {
             let Some(for_each) = &entry.for_each else {
-                self.entry(entry, &around.0, frame);
+                self.entry(entry, &around.0, false, frame);
                 continue;
             };
             if self.is_open(for_each, &around.0) {
@@ -460,15 +477,17 @@ impl<'p> Expander<'p> {
                     continue;
                 }
             };
+            let repeats_secret = node.taint.sensitive;
             for (item, taint) in items {
                 let taint = taint.and(node.taint);
                 let names = ItemNames { around: Arc::clone(&around.1), item, taint };
-                self.entry(entry, &Scope::new(Arc::new(names)), frame);
+                self.entry(entry, &Scope::new(Arc::new(names)), repeats_secret, frame);
             }
         }
     }
 
-    fn entry(&mut self, entry: &Entry, scope: &Scope, frame: &Frame<'_>) {
+    /// Expands an entry once. `repeated` tells whether how often it counts follows from a secret.
+    fn entry(&mut self, entry: &Entry, scope: &Scope, repeated: bool, frame: &Frame<'_>) {
         let sources = &self.project.sources;
         self.n_entries += 1;
         if self.n_entries > MAX_DECLARED {
@@ -479,7 +498,7 @@ impl<'p> Expander<'p> {
             return;
         }
         if self.no_facts {
-            let mut uses_facts = false;
+            let mut uses_facts = entry.has_secret();
             entry.each_refs(&mut |refs: &expr::Refs, _| uses_facts |= scope.taint(refs).facts);
             if uses_facts {
                 self.left_override |= entry.overrides || frame.overrides;
@@ -501,6 +520,8 @@ impl<'p> Expander<'p> {
         let mut labels = frame.labels.clone();
         labels.extend(label.as_ref().map(|label| format!("{}{label}", frame.prefixes[0])));
         let overrides = frame.overrides || entry.overrides;
+        let follows = entry.when.as_ref().is_some_and(|when| scope.taint(when.refs()).sensitive);
+        let sensitive = frame.sensitive || repeated || follows;
         match self.project.module_of(&entry.kind.text) {
             None => {
                 let mut params = params;
@@ -515,6 +536,7 @@ impl<'p> Expander<'p> {
                     requires: Vec::new(),
                     notify: Vec::new(),
                     overrides,
+                    sensitive,
                     level: frame.level,
                     origin: frame.chain.iter().copied().chain([entry.kind.span]).collect(),
                     place: frame.place.unwrap_or(entry.kind.span),
@@ -535,6 +557,7 @@ impl<'p> Expander<'p> {
                     place: module.is_embedded.then(|| frame.place.unwrap_or(entry.kind.span)),
                     labels,
                     overrides,
+                    sensitive,
                     requires,
                     notify,
                     prefixes: prefixes.into(),
@@ -582,6 +605,10 @@ impl<'p> Expander<'p> {
         let node = name.render(scope, &self.project.sources);
         let node = self.tell(node)?;
         match node.scalar_text() {
+            _ if node.deep_taint().sensitive => {
+                self.diagnostics.push(Diagnostic::error("a name cannot be made of a secret").at(node.span));
+                None
+            }
             Some(text) if !text.is_empty() => Some(Some(text.into_owned())),
             _ => {
                 let diagnostic = Diagnostic::error(format!("expected a name, found {}", node.describe())).at(node.span);
@@ -596,6 +623,10 @@ impl<'p> Expander<'p> {
         for template in templates {
             let node = template.render(scope, &self.project.sources);
             let Some(node) = self.tell(node) else { continue };
+            if node.deep_taint().sensitive {
+                self.diagnostics.push(Diagnostic::error("a name cannot be made of a secret").at(node.span));
+                continue;
+            }
             let Some(text) = node.scalar_text().filter(|text| !text.is_empty()) else {
                 let diagnostic = Diagnostic::error(format!("expected a name, found {}", node.describe())).at(node.span);
                 self.diagnostics.push(diagnostic);

@@ -18,6 +18,7 @@ use minijinja::{
 
 use super::{
     node::{Key, Map, Node, Taint, Value},
+    secret::Secret,
     size,
 };
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, did_you_mean};
@@ -82,6 +83,8 @@ pub fn globals() -> impl Iterator<Item = &'static str> {
 pub enum Template {
     /// A value without templates.
     Fixed(Node),
+    /// A secret, which is had when the template is evaluated.
+    Secret(Arc<Secret>),
     /// A string that is one expression.
     Expr(Arc<Expr>),
     /// A string with templates in it.
@@ -132,6 +135,14 @@ pub trait Names: fmt::Debug + Send + Sync + 'static {
 
     /// Returns all names, for "did you mean".
     fn names(&self) -> Vec<String>;
+
+    /// Returns the value of a secret.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn secret(&self, secret: &Secret) -> Result<Node, Diagnostic> {
+        Err(Diagnostic::error("there are no secrets here").at(secret.span()))
+    }
 }
 
 /// [`Names`] as minijinja looks into them.
@@ -197,6 +208,7 @@ impl Template {
     pub fn span(&self) -> Span {
         match self {
             Self::Fixed(node) => node.span,
+            Self::Secret(secret) => secret.span(),
             Self::Expr(expr) => expr.span,
             Self::Text(text) => text.span,
             Self::Seq(_, span) | Self::Map(_, span) => *span,
@@ -206,7 +218,7 @@ impl Template {
     /// Calls a function for the names that each template uses, with the place of the template.
     pub fn each_refs(&self, found: &mut dyn FnMut(&Refs, Span)) {
         match self {
-            Self::Fixed(_) => {}
+            Self::Fixed(_) | Self::Secret(_) => {}
             Self::Expr(expr) => found(&expr.refs, expr.span),
             Self::Text(text) => found(&text.refs, text.span),
             Self::Seq(list, _) => list.iter().for_each(|template| template.each_refs(found)),
@@ -219,6 +231,24 @@ impl Template {
                 }
             }
         }
+    }
+
+    /// Calls a function for each secret.
+    pub fn each_secret(&self, found: &mut dyn FnMut(&Secret)) {
+        match self {
+            Self::Secret(secret) => found(secret),
+            Self::Seq(list, _) => list.iter().for_each(|template| template.each_secret(found)),
+            Self::Map(entries, _) => entries.iter().for_each(|(_, _, value)| value.each_secret(found)),
+            Self::Fixed(_) | Self::Expr(_) | Self::Text(_) => {}
+        }
+    }
+
+    /// Tells whether there is a secret in it.
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        let mut has = false;
+        self.each_secret(&mut |_| has = true);
+        has
     }
 
     /// Returns the first names of all paths that are used.
@@ -236,6 +266,7 @@ impl Template {
     pub fn render(&self, scope: &Scope, sources: &SourceMap) -> Result<Node, Diagnostic> {
         Ok(match self {
             Self::Fixed(node) => node.clone(),
+            Self::Secret(secret) => scope.names.secret(secret)?,
             Self::Expr(expr) => expr.node(scope, sources)?,
             Self::Text(text) => text.node(scope, sources)?,
             Self::Seq(list, span) => {
@@ -246,6 +277,9 @@ impl Template {
                 let mut map: Vec<(Key, Node)> = Vec::with_capacity(entries.len());
                 for (key, text, value) in entries {
                     let text = match text {
+                        Some(template) if scope.taint(&template.refs).sensitive => {
+                            return Err(Diagnostic::error("a key cannot be made of a secret").at(key.span));
+                        }
                         Some(template) => template.text(scope, sources)?,
                         None => key.text.clone(),
                     };
@@ -264,6 +298,15 @@ impl Template {
     fn build(node: &Node, sources: &SourceMap, diagnostics: &mut Diagnostics) -> Self {
         if !has_template(node) {
             return Self::Fixed(node.clone());
+        }
+        if let Some(secret) = Secret::read(node) {
+            return match secret {
+                Ok(secret) => Self::Secret(Arc::new(secret)),
+                Err(errors) => {
+                    diagnostics.append(errors);
+                    Self::Fixed(Node::new(Value::Null, node.span))
+                }
+            };
         }
         match &node.value {
             Value::Str(text) => match single(text) {
@@ -402,7 +445,9 @@ fn has_template(node: &Node) -> bool {
     match &node.value {
         Value::Str(text) => is_template(text),
         Value::Seq(list) => list.iter().any(has_template),
-        Value::Map(map) => map.iter().any(|(key, node)| is_template(&key.text) || has_template(node)),
+        Value::Map(map) => {
+            Secret::is_one(node) || map.iter().any(|(key, node)| is_template(&key.text) || has_template(node))
+        }
         _ => false,
     }
 }

@@ -106,21 +106,33 @@ impl Files {
         let Some(text) = node.as_str().filter(|text| !text.is_empty() && !text.contains('\0')) else {
             return Err(Diagnostic::error(format!("expected a file, found {}", node.describe())).at(node.span));
         };
-        let Some(directory) = self.directories.get(&node.span.source) else {
-            let name = sources.get(node.span.source).map_or_else(String::new, |source| source.name().to_owned());
-            return Err(Diagnostic::error(format!("no file can be named from `{name}`")).at(node.span));
-        };
-        let path = directory.join(text);
+        self.file(text, node.span, sources).map(|(_, content)| content)
+    }
+
+    /// Returns the path of a file that is named at a place: relative to the file in which the name stands.
+    pub(super) fn path(&self, name: &str, at: Span, sources: &SourceMap) -> Result<PathBuf, Diagnostic> {
+        match self.directories.get(&at.source) {
+            Some(directory) => Ok(directory.join(name)),
+            None => {
+                let source = sources.get(at.source).map_or_else(String::new, |source| source.name().to_owned());
+                Err(Diagnostic::error(format!("no file can be named from `{source}`")).at(at))
+            }
+        }
+    }
+
+    /// Reads a file that is named at a place, once, and returns its path too.
+    pub(super) fn file(&self, name: &str, at: Span, sources: &SourceMap) -> Result<(PathBuf, Arc<Bytes>), Diagnostic> {
+        let path = self.path(name, at, sources)?;
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(content) = contents.get(&path) {
-            return Ok(Arc::clone(content));
+            return Ok((path, Arc::clone(content)));
         }
         let name = path.display().to_string();
-        let bytes = read(&path, MAX_CONTENT).map_err(|error| unreadable(&name, &error).at(node.span))?;
+        let bytes = read(&path, MAX_CONTENT).map_err(|error| unreadable(&name, &error).at(at))?;
         self.remember(&name, &bytes);
         let content = Arc::new(Bytes(bytes));
-        contents.insert(path, Arc::clone(&content));
-        Ok(content)
+        contents.insert(path.clone(), Arc::clone(&content));
+        Ok((path, content))
     }
 
     /// Compiles a template that [`Files::content`] gave, once for all hosts.

@@ -17,6 +17,7 @@ pub mod rollout;
 pub mod inventory;
 pub mod limit;
 mod load;
+pub mod secret;
 pub mod embedded;
 mod check;
 pub mod declared;
@@ -81,7 +82,8 @@ pub struct Project {
     library: Library,
     sources: Arc<SourceMap>,
     set: Vec<Arc<vars::Var>>,
-    files: load::Files,
+    files: Arc<load::Files>,
+    secrets: Arc<secret::Secrets>,
     file_parameters: Vec<(&'static str, &'static [FileParameter])>,
     /// The inventory without what hosts should be, for plan files.
     reach: Node,
@@ -115,6 +117,7 @@ impl Project {
             }
         };
         let known = inventory.is_some() && !diagnostics.has_errors();
+        let files = Arc::new(files);
         let file_parameters = kinds
             .names()
             .into_iter()
@@ -125,6 +128,7 @@ impl Project {
             library,
             sources: Arc::clone(sources),
             set,
+            secrets: Arc::new(secret::Secrets::new(Arc::clone(&files), Arc::clone(sources))),
             files,
             file_parameters: file_parameters.collect(),
             reach: inventory::reach(&node),
@@ -152,7 +156,7 @@ impl Project {
         let set = set(&options.set, sources, &mut diagnostics);
         let (inventory, warnings) = Inventory::read(&node, &set, sources)?;
         diagnostics.append(warnings);
-        let project = Self { set, files, ..Self::of_reach(inventory, node, sources) };
+        let project = Self { set, ..Self::of_reach(inventory, node, sources, files) };
         diagnostics.or(project)
     }
 
@@ -162,16 +166,18 @@ impl Project {
     /// Everything that is wrong with it.
     pub fn from_reach(node: Node, sources: &Arc<SourceMap>) -> Result<Self, Diagnostics> {
         let (inventory, _) = Inventory::read(&node, &[], sources)?;
-        Ok(Self::of_reach(inventory, node, sources))
+        Ok(Self::of_reach(inventory, node, sources, load::Files::default()))
     }
 
-    fn of_reach(inventory: Inventory, node: Node, sources: &Arc<SourceMap>) -> Self {
+    fn of_reach(inventory: Inventory, node: Node, sources: &Arc<SourceMap>, files: load::Files) -> Self {
+        let files = Arc::new(files);
         Self {
             inventory,
             library: Library::default(),
             sources: Arc::clone(sources),
             set: vec![],
-            files: load::Files::default(),
+            secrets: Arc::new(secret::Secrets::new(Arc::clone(&files), Arc::clone(sources))),
+            files,
             file_parameters: vec![],
             reach: inventory::reach(&node),
         }
@@ -242,6 +248,10 @@ impl Project {
             else {
                 continue;
             };
+            if node.deep_taint().sensitive {
+                let words = format!("`{}` names a file, so it cannot be made of a secret", file.parameter);
+                return Err(Diagnostic::error(words).at(node.span));
+            }
             let bytes = self.files.content(node, &self.sources)?;
             let Some(text) = bytes.text() else {
                 return Err(Diagnostic::error("the file is not UTF-8").at(node.span));

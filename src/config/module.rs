@@ -350,7 +350,8 @@ impl Parameter {
     /// # Errors
     /// What is wrong, at the value.
     pub fn check(&self, node: &Node) -> Result<(), Diagnostic> {
-        let wrong = |words: String| {
+        let hidden = self.sensitive || node.deep_taint().sensitive;
+        let told = |words: String| {
             let diagnostic = Diagnostic::error(format!("`{}`: {words}", self.name)).at(node.span);
             Err(if self.description.is_empty() {
                 diagnostic
@@ -358,7 +359,14 @@ impl Parameter {
                 diagnostic.help(format!("`{}` is: {}", self.name, self.description))
             })
         };
-        let expected = |words: &str| wrong(format!("expected {words}, found {}", self.shown(node)));
+        let wrong = |words: String| {
+            told(if hidden {
+                "the value is not one that it takes (not shown, as it is secret)".to_owned()
+            } else {
+                words
+            })
+        };
+        let expected = |words: &str| told(format!("expected {words}, found {}", self.shown(node)));
         match (self.kind, &node.value) {
             (_, Value::Null) if self.required => expected("a value"),
             (_, Value::Null) | (ParameterType::Boolean, Value::Bool(_)) => Ok(()),
@@ -369,7 +377,7 @@ impl Parameter {
                 Some(text) => match &self.pattern {
                     // The description says it better than a long expression.
                     Some((pattern, regex)) if !regex.is_match(text.as_ref()) => match pattern.len() {
-                        ..=40 => wrong(format!("{} does not match `{pattern}`", self.shown(node))),
+                        ..=40 => told(format!("{} does not match `{pattern}`", self.shown(node))),
                         _ => wrong(format!("{} does not have the form that is needed", self.shown(node))),
                     },
                     _ => Ok(()),
@@ -384,10 +392,6 @@ impl Parameter {
             (ParameterType::Size, Value::Int(_) | Value::Str(_)) => {
                 let text = node.scalar_text().unwrap_or_default();
                 match size::parse(&text) {
-                    Err(words) if self.sensitive => {
-                        let _ = words;
-                        expected("a size")
-                    }
                     Err(words) => wrong(words),
                     Ok(bytes) => match self.bound(bytes.into()) {
                         Some(words) => wrong(format!("`{text}` is {words} bytes")),
@@ -438,7 +442,7 @@ impl Parameter {
     }
 
     fn shown(&self, node: &Node) -> String {
-        if self.sensitive { node.kind().to_owned() } else { node.describe() }
+        if self.sensitive || node.deep_taint().sensitive { node.kind().to_owned() } else { node.describe() }
     }
 }
 

@@ -567,3 +567,81 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_made_of_a_secret_is_marked_and_stands_in_no_name() {
+    // PATH is set wherever tests run; its value is the secret here.
+    let playbook = "parameters: { password: { type: string, default: none }, n: { type: integer, default: 1 } }\n\
+        resources:\n\
+        \x20 - file: { path: /a, content: 'x={{ password }}' }\n\
+        \x20 - file: { path: /b, content: plain }\n\
+        \x20   when: password != ''\n\
+        \x20 - file: { path: '/c/{{ item }}', content: plain }\n\
+        \x20   for_each: [1]\n\
+        \x20 - file: { path: /d, content: { secret: { env: PATH } } }\n\
+        \x20 - file: { path: /e, content: plain }\n";
+    let hosts =
+        "vars: { first: { secret: { env: PATH } }, password: '{{ first|upper }}' }\nhosts: { h: { playbooks: [p] } }\n";
+    let loaded = load(&[("hosts.yaml", hosts), ("playbooks/p.yaml", playbook)], &[]);
+    let declared = loaded.expand("h").unwrap();
+    let shown: Vec<String> = declared
+        .iter()
+        .map(|one| {
+            let of = |name: &str| one.params.get(name).unwrap().taint.sensitive;
+            format!("{} {} {}", one.params.get("path").unwrap().as_str().unwrap(), of("content"), one.sensitive)
+        })
+        .collect();
+    assert_eq!(shown, ["/a true false", "/b false true", "/c/1 false false", "/d true false", "/e false false"]);
+    // Without facts no secret is had, and what looks at one is left out.
+    let host = loaded.project().hosts()[0].clone();
+    let (declared, _) = loaded.project().expand_without_facts(&host).unwrap();
+    let paths: Vec<_> = declared.iter().map(|one| one.params.get("path").unwrap().as_str().unwrap()).collect();
+    assert_eq!(paths, ["/c/1", "/e"]);
+
+    let check = |entry: &str, words: &str| {
+        let playbook =
+            format!("parameters: {{ password: {{ type: string, default: none }} }}\nresources:\n  - {entry}\n");
+        let hosts = "vars: { password: { secret: { env: PATH } } }\nhosts: { h: { playbooks: [p] } }\n";
+        let loaded = load(&[("hosts.yaml", hosts), ("playbooks/p.yaml", &playbook)], &[]);
+        let shown = loaded.expand("h").unwrap_err();
+        assert!(shown.contains(words) && !shown.contains("/usr/bin"), "{entry}: {shown}");
+    };
+    check("file: { path: /a }\n    name: '{{ password }}'", "a name cannot be made of a secret");
+    check("file: { path: /a }\n    requires: '{{ password }}'", "a name cannot be made of a secret");
+    check("file: { path: /a, '{{ password }}': 1 }", "a key cannot be made of a secret");
+    check("file: { path: /a, source: '{{ password }}' }", "names a file, so it cannot be made of a secret");
+    check("file: { path: /a, content: '{{ password + 1 }}' }", "expression: ");
+    check("file: { path: /a, content: '{{ password.nothing }}' }", "`password` has no `nothing`");
+    check("file: { path: /a, content: '{{ password|size }}' }", "expression: ");
+}
+
+#[test]
+fn a_secret_that_a_parameter_does_not_take_is_not_shown() {
+    for kind in
+        ["integer", "boolean", "size", "list", "map", "enum, values: [a]", "string, pattern: 'x'", "integer, min: 1"]
+    {
+        let playbook = format!(
+            "parameters: {{ password: {{ type: {kind}, default: null }} }}\nresources:\n  - file: {{ path: /a }}\n"
+        );
+        let hosts = "vars: { password: { secret: { env: PATH } } }\nhosts: { h: { playbooks: [p] } }\n";
+        let loaded = load(&[("hosts.yaml", hosts), ("playbooks/p.yaml", &playbook)], &[]);
+        let shown = loaded.expand("h").unwrap_err();
+        assert!(shown.contains("error: `password`: ") && !shown.contains("/usr/bin"), "{kind}: {shown}");
+    }
+}
+
+#[test]
+fn secrets_are_looked_for_early_and_had_late() {
+    let check = |hosts: &str, words: &str| {
+        let loaded = load(&[("hosts.yaml", hosts)], &[]);
+        let shown = loaded.shown(loaded.result.as_ref().unwrap_err());
+        assert!(shown.contains(words), "{hosts}: {shown}");
+    };
+    let host = "hosts: { h: { resources: [ { file: { path: /a, content: '{{ a }}' } } ] } }\n";
+    check(&format!("vars: {{ a: {{ secret: {{ age: none.age }} }} }}\n{host}"), "none.age`: there is no such file");
+    check(&format!("vars: {{ a: {{ secret: {{ evn: A }} }} }}\n{host}"), "hosts.yaml:1:24: error: unknown key `evn`");
+    let unset = format!("vars: {{ a: {{ secret: {{ env: VPROV_TEST_NEVER_SET }} }} }}\n{host}");
+    let loaded = load(&[("hosts.yaml", &unset)], &[]);
+    let shown = loaded.expand("h").unwrap_err();
+    assert!(shown.contains("1:12: error: the environment variable `VPROV_TEST_NEVER_SET` is not set"), "{shown}");
+}

@@ -193,7 +193,7 @@ fn pieces<'l>(labels: &'l [Label], sources: &SourceMap) -> Vec<Piece<'l>> {
             name: source.name().to_owned(),
             is_other: n > 0,
             line,
-            text: source.text()[range.clone()].trim_end_matches('\r').to_owned(),
+            text: sources.excerpt(label.span.source, &source, range.clone()).trim_end_matches('\r').to_owned(),
             marks: vec![(start - range.start..end - range.start, kind, remark)],
             range,
         });

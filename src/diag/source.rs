@@ -108,6 +108,8 @@ impl Source {
 #[derive(Debug, Default)]
 pub struct SourceMap {
     sources: RwLock<Vec<Arc<Source>>>,
+    /// What no excerpt shows.
+    hidden: RwLock<Vec<Span>>,
 }
 
 impl SourceMap {
@@ -129,6 +131,24 @@ impl SourceMap {
     #[must_use]
     pub fn get(&self, id: SourceId) -> Option<Arc<Source>> {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).get(id.0 as usize).cloned()
+    }
+
+    /// Lets no excerpt show what stands at a place: a secret that a person wrote there.
+    pub fn hide(&self, span: Span) {
+        self.hidden.write().unwrap_or_else(PoisonError::into_inner).push(span);
+    }
+
+    /// Returns a part of a source as an excerpt shows it: what is hidden is as many asterisks as it has bytes.
+    pub(super) fn excerpt(&self, id: SourceId, source: &Source, range: Range<usize>) -> String {
+        let mut text = source.text[range.clone()].to_owned();
+        for span in self.hidden.read().unwrap_or_else(PoisonError::into_inner).iter().filter(|span| span.source == id) {
+            let start = source.floor(span.start as usize).clamp(range.start, range.end) - range.start;
+            let end = source.floor(span.end as usize).clamp(range.start, range.end) - range.start;
+            if start < end {
+                text.replace_range(start..end, &"*".repeat(end - start));
+            }
+        }
+        text
     }
 
     /// Returns the text of a span.
@@ -169,5 +189,9 @@ mod tests {
         check(1000, "a.yaml:4:1");
         assert_eq!(map.slice(Span::new(id, 9..10)).as_deref(), Some("x"));
         assert_eq!(map.slice(Span::new(id, 1..2)), None);
+        map.hide(Span::new(id, 4..12));
+        let source = map.get(id).unwrap();
+        assert_eq!(map.excerpt(id, &source, 0..5), "é: *");
+        assert_eq!(map.excerpt(id, &source, 7..13), "*****2");
     }
 }

@@ -42,6 +42,9 @@ pub enum Record {
         /// The resource.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         address: Option<Address>,
+        /// Its values are secret: what takes it back is shown without them.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        sensitive: bool,
         /// What will be done, for people.
         action: String,
         /// What takes it back, in the order in which it was saved.
@@ -217,6 +220,8 @@ pub struct Story {
 pub struct PastIntent {
     /// The resource.
     pub address: Option<Address>,
+    /// Its values are secret.
+    pub sensitive: bool,
     /// What was done, for people.
     pub action: String,
     /// What takes it back.
@@ -291,8 +296,9 @@ impl Story {
             Record::Begun { by, at, ns, takes_back, .. } => {
                 (self.by, self.began, self.takes_back) = (by, (at, ns), takes_back);
             }
-            Record::Intent { address, action, inverses, .. } => {
-                self.intents.push(PastIntent { address, action, inverses, now: vec![], outcome: None });
+            Record::Intent { address, sensitive, action, inverses, .. } => {
+                let (now, outcome) = (vec![], None);
+                self.intents.push(PastIntent { address, sensitive, action, inverses, now, outcome });
             }
             Record::Done { number, now } => {
                 let intent = self.intent(number)?;

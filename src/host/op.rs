@@ -300,10 +300,38 @@ impl Op {
         }
     }
 
+    /// Returns after how many seconds the program that it runs is ended, and the one that checks it; 0 where it runs none.
+    #[must_use]
+    pub fn timeout_s(&self) -> u64 {
+        match self {
+            Self::Run { command, .. }
+            | Self::Stage { source: Source::Stdout(command) | Source::Argument(command), .. }
+            | Self::Check(Check::Succeeds(command)) => command.timeout_s.into(),
+            _ => 0,
+        }
+    }
+
     /// Tells whether the journal alone can take the operation back.
     #[must_use]
     pub fn is_reversible(&self) -> bool {
         !matches!(self, Self::Run { undo: Undo::Irreversible, .. })
+    }
+
+    /// Says in one line what is done where values are secret: as [`Op::describe`], without arguments and values.
+    #[must_use]
+    pub fn describe_hidden(&self) -> String {
+        let program = |command: &Command| command.argv.first().cloned().unwrap_or_default();
+        match self {
+            Self::Link { path, .. } => format!("link {path}"),
+            Self::Poke { path, .. } => format!("write {path}"),
+            Self::Run { command, .. } => format!("run {} (arguments not shown)", program(command)),
+            Self::Stage { source: Source::Stdout(command) | Source::Argument(command), .. } => {
+                format!("generate by {} (arguments not shown)", program(command))
+            }
+            Self::Check(Check::Succeeds(command)) => format!("check by {} (arguments not shown)", program(command)),
+            Self::Check(Check::Staged { .. }) => "check the new content".into(),
+            op => op.describe(),
+        }
     }
 
     /// Says in one line what is done, for people; contents are left out.

@@ -101,6 +101,20 @@ pub struct Work {
     pub needs: Vec<usize>,
     /// What to do, in order; the first failure ends the work.
     pub steps: Vec<Step>,
+    /// Its values are secret: the journal gets no argument, no value and nothing that a program said.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
+}
+
+/// What stands in the place of words that may hold a secret.
+pub const NOT_SHOWN: &str = "what was said is not shown, as the resource is sensitive";
+
+impl Work {
+    /// Says in one line what a step does, without values where they are secret.
+    #[must_use]
+    pub fn describe(&self, step: &Step) -> String {
+        if self.sensitive { step.op.describe_hidden() } else { step.op.describe() }
+    }
 }
 
 /// What came of one work.
@@ -140,6 +154,18 @@ pub enum Outcome {
     },
     /// The run ended before this work began.
     NotStarted,
+}
+
+impl Outcome {
+    /// Leaves out values and what programs and the system said: of a resource whose values are secret.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        match self {
+            Self::Short { .. } => Self::Short { wanted: "(sensitive)".into(), found: "(sensitive)".into() },
+            Self::Failed { step, action, .. } => Self::Failed { step, action, error: NOT_SHOWN.into() },
+            outcome => outcome,
+        }
+    }
 }
 
 /// What is told while a run goes on.
@@ -210,6 +236,9 @@ pub struct Moved {
     /// When that was last modified, in seconds since 1970 (UTC), where there is such a time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mtime: Option<i64>,
+    /// Its values are secret: no report shows what was expected and found.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
 }
 
 /// What came of taking a run back.

@@ -44,6 +44,9 @@ pub struct UndoStep {
     pub address: Option<Address>,
     /// What would be done.
     pub act: UndoAct,
+    /// Its values are secret: no report shows them unless it was asked to.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub sensitive: bool,
     /// What somebody changed since the run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub changed: Option<String>,
@@ -219,7 +222,7 @@ mod tests {
         let plan = |now: Answer| {
             let path = AbsPath::known("/etc/a");
             let act = UndoAct::Path { path, now, then: Answer::Absent };
-            let steps = vec![UndoStep { address: None, act, changed: None }];
+            let steps = vec![UndoStep { address: None, act, sensitive: false, changed: None }];
             let run = RunId::new(0, 0);
             UndoPlan { run, by: String::new(), at: 0, ended: None, taken_back_by: None, steps }.digest()
         };

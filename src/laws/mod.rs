@@ -121,6 +121,7 @@ fn declared(entries: &[Entry]) -> Vec<Declared> {
             requires: names(&entry.requires),
             notify: names(&entry.notify),
             overrides: false,
+            sensitive: false,
             level: Level::Host,
             origin: vec![span],
             place: span,

@@ -16,7 +16,7 @@ use crate::{
     facts::Facts,
     host::{
         op::Step,
-        run::{Run, RunId, Work},
+        run::{NOT_SHOWN, Run, RunId, Work},
         state::Unfinished,
     },
     resource::{
@@ -259,6 +259,7 @@ impl Planned {
     /// Returns the failed preflight checks: while there is one, nothing is applied on this host.
     pub fn preflight_failures(&self) -> impl Iterator<Item = (&Address, &str)> {
         self.resources.iter().filter_map(|resource| match &resource.verdict {
+            Verdict::Failed { preflight: true, .. } if resource.sensitive => Some((&resource.address, NOT_SHOWN)),
             Verdict::Failed { reason, preflight: true } => Some((&resource.address, reason.as_str())),
             _ => None,
         })
@@ -285,6 +286,7 @@ impl Planned {
                 address: resource.address.clone(),
                 needs: change.needs.iter().filter_map(|need| place_in_run.get(*need).copied().flatten()).collect(),
                 steps: change.steps.clone(),
+                sensitive: resource.sensitive,
             });
         }
         Run { id, by, works }

@@ -2,6 +2,7 @@
 
 use super::{
     plan::{put_error, put_remarks},
+    redact,
     text::{Look, Tone, count, shown},
 };
 use crate::{
@@ -170,7 +171,8 @@ fn details(look: Look, result: &HostApplied) -> String {
 
 fn put_ran(out: &mut String, look: Look, ran: &Ran) {
     for one in &ran.outcomes {
-        let (word, text) = match &one.outcome {
+        let outcome = if one.sensitive && !look.show_sensitive { &one.outcome.clone().hidden() } else { &one.outcome };
+        let (word, text) = match outcome {
             Outcome::Done { .. } => continue,
             Outcome::Short { wanted, found } => ("short", format!("wanted {wanted}, the kernel gave {found}")),
             Outcome::Failed { action, error, .. } => ("failed", format!("{action}: {error}")),
@@ -190,11 +192,17 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         out.push_str("  ");
         look.put(out, Tone::Bad, "! differs ");
         out.push_str(&format!(" {}\n", shown(&left.address.to_string())));
+        let hidden = left.sensitive && !look.show_sensitive;
         for field in &left.fields {
-            let text = format!("{} is {} again, not {}", field.name, field.before, field.after);
+            let text = match hidden {
+                true => format!("{} is not as declared (sensitive, not shown)", field.name),
+                false => format!("{} is {} again, not {}", field.name, field.before, field.after),
+            };
             out.push_str(&format!("      {}\n", shown(&text)));
         }
-        out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
+        if !hidden {
+            out.push_str(&format!("      likely cause: {}\n", shown(&left.cause)));
+        }
     }
     for words in &ran.unwell {
         out.push_str("  ");
@@ -202,12 +210,16 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
         out.push_str(&format!(" {}\n", shown(words)));
     }
     let mut last = None;
-    for ResourceRemark { address, remark } in &ran.remarks {
+    for ResourceRemark { address, remark, sensitive } in &ran.remarks {
         if last != Some(address) {
             out.push_str(&format!("  = {}\n", shown(&address.to_string())));
             last = Some(address);
         }
-        put_remarks(out, look, std::slice::from_ref(remark));
+        let mut remark = remark.clone();
+        if *sensitive && !look.show_sensitive {
+            redact::remark(&mut remark);
+        }
+        put_remarks(out, look, &[remark]);
     }
     match &ran.taken_back {
         Some(TakenBack::Done(done)) => put_taken_back(out, look, done),
@@ -250,7 +262,11 @@ fn put_moved(out: &mut String, look: Look, moved: &Moved) {
     out.push_str(&format!(" {}\n", shown(&moved.address.to_string())));
     let what = moved.expected.read.path().map_or_else(|| "what was read".into(), ToString::to_string);
     let when = moved.mtime.map(|time| format!(", modified {}", utc(time))).unwrap_or_default();
-    let text =
-        format!("{what}: the plan saw {}, now there is {}{when}", moved.expected.matcher.describe(), moved.found);
+    let text = match moved.sensitive && !look.show_sensitive {
+        true => format!("{what} is not what the plan saw (sensitive, not shown){when}"),
+        false => {
+            format!("{what}: the plan saw {}, now there is {}{when}", moved.expected.matcher.describe(), moved.found)
+        }
+    };
     out.push_str(&format!("      {}\n", shown(&text)));
 }

@@ -3,15 +3,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::redact;
 use crate::{
     apply::HostApplied,
     facts::Facts,
-    host::{
-        bytes::Bytes,
-        matcher::Matcher,
-        op::{Op, Undo},
-    },
-    plan::{self, Change, HostPlan, HostResult, Verdict},
+    plan::{self, HostPlan},
     report::applied::Closing,
 };
 
@@ -36,16 +32,23 @@ pub fn plan(plans: &[HostPlan], show_sensitive: bool) -> String {
     let hosts = if show_sensitive {
         plans
     } else {
-        redacted = plans.iter().cloned().map(redact).collect();
+        redacted = plans.iter().cloned().map(redact::host).collect();
         &redacted
     };
     pretty(&PlanDocument { format: plan::FORMAT, vprov: env!("CARGO_PKG_VERSION"), hosts })
 }
 
-/// Writes the result of an apply.
+/// Writes the result of an apply. Secrets are replaced unless they were asked for.
 #[must_use]
-pub fn applied(results: &[HostApplied], closing: &Closing) -> String {
-    let mut document = json!({ "format": APPLY_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": results });
+pub fn applied(results: &[HostApplied], closing: &Closing, show_sensitive: bool) -> String {
+    let redacted: Vec<HostApplied>;
+    let hosts = if show_sensitive {
+        results
+    } else {
+        redacted = results.iter().cloned().map(redact::applied).collect();
+        &redacted
+    };
+    let mut document = json!({ "format": APPLY_FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": hosts });
     if let Some(run) = &closing.run {
         document["run"] = json!(run);
     }
@@ -78,68 +81,4 @@ pub fn pretty(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("reports are plain data with text keys");
     text.push('\n');
     text
-}
-
-fn redact(mut plan: HostPlan) -> HostPlan {
-    if let HostResult::Planned(planned) = &mut plan.result {
-        for resource in planned.resources.iter_mut().filter(|resource| resource.sensitive) {
-            if let Verdict::Change(change) = &mut resource.verdict {
-                redact_change(change);
-            }
-        }
-    }
-    plan
-}
-
-fn hide_arguments(argv: &mut Vec<String>) {
-    if argv.len() > 1 {
-        argv.truncate(1);
-        argv.push("(sensitive)".into());
-    }
-}
-
-fn redact_change(change: &mut Change) {
-    let hide = |value: &mut Value| {
-        if !value.is_null() {
-            *value = "(sensitive)".into();
-        }
-    };
-    for field in change.fields.iter_mut().filter(|field| !plan::is_metadata(&field.name)) {
-        hide(&mut field.before);
-        hide(&mut field.after);
-    }
-    let hidden = || Bytes::from("(sensitive)");
-    for file in &mut change.files {
-        file.before = file.before.take().map(|_| hidden());
-        file.after = file.after.take().map(|_| hidden());
-    }
-    for step in &mut change.steps {
-        match &mut step.op {
-            Op::Write { content, .. } | Op::Stage { source: crate::host::op::Source::Content(content), .. } => {
-                *content = hidden();
-            }
-            Op::Poke { value, .. } => *value = "(sensitive)".into(),
-            Op::Run { command, undo, .. } => {
-                hide_arguments(&mut command.argv);
-                if let Undo::Run(command) | Undo::RunWhile { command, .. } = undo {
-                    hide_arguments(&mut command.argv);
-                }
-            }
-            _ => {}
-        }
-        // A matcher over a value would tell it as well as the value itself.
-        let tells = |matcher: &Matcher| {
-            let kept = matches!(
-                matcher,
-                Matcher::Absent
-                    | Matcher::Present
-                    | Matcher::File { .. }
-                    | Matcher::Link { .. }
-                    | Matcher::Directory { .. }
-            );
-            !kept
-        };
-        step.guards.retain(|guard| !tells(&guard.matcher));
-        step.after.retain(|after| !tells(&after.matcher));
-    }
 }

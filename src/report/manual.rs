@@ -166,7 +166,7 @@ fn parameter_words(parameter: &Parameter) -> String {
         (None, None) => {}
     }
     match &parameter.default {
-        Some(Template::Fixed(node)) if !node.is_null() => {
+        Some(Template::Fixed(node)) if !node.is_null() && !parameter.sensitive => {
             words.push_str(&format!(", default {}", serde_json::to_string(node).unwrap_or_default()));
         }
         None if parameter.required => words.push_str(", required"),

@@ -7,5 +7,6 @@ pub mod applied;
 pub mod undo;
 pub mod history;
 pub mod facts;
+pub mod redact;
 pub mod json;
 pub mod manual;

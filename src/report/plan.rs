@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    diff,
+    diff, redact,
     text::{Look, Tone, count, shown, wrap},
 };
 use crate::{
     config::fold,
-    host::{op::Op, run::utc, state::Unfinished},
+    host::{
+        op::Op,
+        run::{NOT_SHOWN, utc},
+        state::Unfinished,
+    },
     plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict, file::PlanFile, is_metadata},
     resource::{Disruption, Remark, state::Action},
 };
@@ -147,8 +151,10 @@ fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
     look.put(out, tone, &format!("{sign} {word:<8}"));
     out.push_str(&format!(" {}", shown(&resource.address.to_string())));
     out.push('\n');
+    let hidden = resource.sensitive && !look.show_sensitive;
     match &resource.verdict {
         Verdict::Change(change) => put_change(out, look, resource, change),
+        Verdict::Failed { .. } if hidden => detail(out, look, Tone::Plain, NOT_SHOWN),
         Verdict::Unknown { reason } | Verdict::Failed { reason, .. } | Verdict::Unsupported { reason } => {
             detail(out, look, Tone::Plain, reason);
         }
@@ -156,6 +162,7 @@ fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
         Verdict::Deferred { because, may } => {
             detail(out, look, Tone::Plain, &format!("decided once {because} is there; at most:"));
             for operation in may {
+                let operation = if hidden { &redact::operation(operation) } else { operation };
                 detail(out, look, Tone::Faint, &format!("  {operation}"));
             }
         }
@@ -168,7 +175,13 @@ fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
     for over in &resource.overridden {
         detail(out, look, Tone::Faint, &format!("{}: the {} overrides the {}", over.what, over.by, over.over));
     }
-    put_remarks(out, look, &resource.remarks);
+    if hidden {
+        let mut remarks = resource.remarks.clone();
+        remarks.iter_mut().for_each(redact::remark);
+        put_remarks(out, look, &remarks);
+    } else {
+        put_remarks(out, look, &resource.remarks);
+    }
 }
 
 /// Returns sign, word and tone of an action: a colour never carries meaning alone.
@@ -228,13 +241,7 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
 }
 
 fn describe(op: &Op, hidden: bool) -> String {
-    match op {
-        Op::Run { command, .. } if hidden => {
-            format!("run {} (arguments not shown)", command.argv.first().map_or("", String::as_str))
-        }
-        Op::Poke { path, .. } if hidden => format!("write {path}"),
-        op => op.describe(),
-    }
+    if hidden { op.describe_hidden() } else { op.describe() }
 }
 
 /// Writes names and values, long values broken at spaces.

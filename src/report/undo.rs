@@ -121,9 +121,14 @@ pub fn json(hosts: &[HostUndo], show_sensitive: bool) -> String {
     let mut hosts = hosts.to_vec();
     let steps = hosts.iter_mut().filter_map(|host| host.plan.as_mut()).flat_map(|plan| &mut plan.steps);
     for step in steps.filter(|_| !show_sensitive) {
-        if let UndoAct::Path { now, then, .. } = &mut step.act
-            && is_sensitive(now, then)
-        {
+        redact(step);
+    }
+    super::json::pretty(&json!({ "format": FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": hosts }))
+}
+
+fn redact(step: &mut UndoStep) {
+    match &mut step.act {
+        UndoAct::Path { now, then, .. } if step.sensitive || is_closed(now) || is_closed(then) => {
             for answer in [now, then] {
                 if let Answer::File { content, digest, .. } = answer {
                     *content = content.take().map(|_| Bytes::from("(sensitive)"));
@@ -131,8 +136,16 @@ pub fn json(hosts: &[HostUndo], show_sensitive: bool) -> String {
                 }
             }
         }
+        UndoAct::Value { now, then, .. } if step.sensitive => {
+            *now = now.take().map(|_| "(sensitive)".into());
+            *then = "(sensitive)".into();
+        }
+        UndoAct::Run { argv } if step.sensitive && argv.len() > 1 => {
+            argv.truncate(1);
+            argv.push("(sensitive)".into());
+        }
+        _ => {}
     }
-    super::json::pretty(&json!({ "format": FORMAT, "vprov": env!("CARGO_PKG_VERSION"), "hosts": hosts }))
 }
 
 fn line(host: &HostUndo) -> (&'static str, Tone, String) {
@@ -189,13 +202,19 @@ fn body(host: &HostUndo, look: Look) -> String {
 }
 
 fn put_step(out: &mut String, look: Look, step: &UndoStep) {
+    let hidden = step.sensitive && !look.show_sensitive;
     let (sign, word, tone, what) = match &step.act {
         UndoAct::Path { path, then: Answer::Absent, .. } => ("-", "remove", Tone::Bad, path.to_string()),
         UndoAct::Path { path, now: Answer::Absent, .. } => ("+", "restore", Tone::Good, path.to_string()),
         UndoAct::Path { path, .. } => ("~", "restore", Tone::Notice, path.to_string()),
+        UndoAct::Value { path, .. } if hidden => ("~", "write", Tone::Notice, format!("{path} (sensitive, not shown)")),
         UndoAct::Value { path, now, then } => {
             let now = now.as_deref().unwrap_or("(not readable)");
             ("~", "write", Tone::Notice, format!("{path}: {now} → {then}"))
+        }
+        UndoAct::Run { argv } if hidden => {
+            let program = argv.first().map_or("", String::as_str);
+            (">", "run", Tone::Notice, format!("{program} (arguments not shown)"))
         }
         UndoAct::Run { argv } => (">", "run", Tone::Notice, argv.join(" ")),
         UndoAct::Generate { path, by } => {
@@ -224,7 +243,7 @@ fn put_step(out: &mut String, look: Look, step: &UndoStep) {
         } else {
             let content = |answer: &Answer| answer.content().cloned();
             let change = FileChange { path: path.clone(), before: content(now), after: content(then), withheld: None };
-            diff::put(out, look, "      ", &change, is_sensitive(now, then));
+            diff::put(out, look, "      ", &change, step.sensitive || is_closed(now) || is_closed(then));
         }
     }
     if let Some(words) = &step.changed {
@@ -248,8 +267,7 @@ fn attributes(answer: &Answer) -> Option<String> {
     }
 }
 
-/// Tells whether one of the files is not readable for everybody.
-fn is_sensitive(now: &Answer, then: &Answer) -> bool {
-    let is_closed = |answer: &Answer| matches!(answer, Answer::File { meta, .. } if meta.mode & 0o004 == 0);
-    is_closed(now) || is_closed(then)
+/// Tells whether a file is not readable for everybody.
+fn is_closed(answer: &Answer) -> bool {
+    matches!(answer, Answer::File { meta, .. } if meta.mode & 0o004 == 0)
 }

@@ -30,6 +30,9 @@ pub struct Command {
     /// The program and its arguments that take it back. Without it a rollback leaves what was done.
     #[serde(default)]
     pub undo: Vec<String>,
+    /// What the program reads on its standard input: the place for a secret, as every user of a host may read command lines.
+    #[serde(default)]
+    pub stdin: Option<String>,
     /// After how many seconds the program is ended.
     #[serde(default = "two_minutes")]
     pub timeout: u32,
@@ -72,6 +75,7 @@ command:
   undo: [virsh, net-autostart, default, --disable]
 ";
     const OPAQUE: bool = true;
+    const SECRETS: &'static [&'static str] = &["stdin"];
     type State = State;
 
     fn name(&self) -> String {
@@ -147,7 +151,9 @@ command:
 
     fn steps(&self, _: &Seen, _: Option<&State>, _: Option<&State>) -> Result<Vec<Step>, Cannot> {
         let undo = if self.undo.is_empty() { Undo::Irreversible } else { Undo::Run(self.command(&self.undo)) };
-        let step = Step::new(Op::Run { command: self.command(&self.argv), produces: vec![], undo });
+        let stdin = self.stdin.as_deref().map(Into::into);
+        let command = op::Command { stdin, ..self.command(&self.argv) };
+        let step = Step::new(Op::Run { command, produces: vec![], undo });
         Ok(vec![match self.creates() {
             Some(creates) => step
                 .guard(Expectation::new(creates.clone(), Matcher::Absent))

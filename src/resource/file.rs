@@ -95,6 +95,7 @@ file:
         FileParameter { parameter: "template", is_template: true },
     ];
     const IN_FILES: &'static [&'static str] = &["content"];
+    const SECRETS: &'static [&'static str] = &["content", "source", "template"];
     type State = State;
 
     fn name(&self) -> String {

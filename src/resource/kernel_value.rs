@@ -96,6 +96,7 @@ impl KernelValue {
 impl Resource for KernelValue {
     const KIND: &'static str = "kernel_value";
     const EXAMPLE: &'static str = "kernel_value: { path: /sys/kernel/mm/transparent_hugepage/enabled, value: madvise }";
+    const SECRETS: &'static [&'static str] = &["value"];
     type State = State;
 
     fn name(&self) -> String {

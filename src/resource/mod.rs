@@ -59,6 +59,9 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
     /// The parameters that name files beside the YAML file; the kind gets their contents as `content`.
     const FILE_PARAMETERS: &'static [FileParameter] = &[];
 
+    /// The parameters that may hold a secret: their values stand in no name, no message and no command line.
+    const SECRETS: &'static [&'static str] = &[];
+
     /// The attributes of the state (any part of their dotted name, or `*` for all) that stand in the files which the steps
     /// write: reports leave them to the diff.
     const IN_FILES: &'static [&'static str] = &[];
@@ -373,6 +376,8 @@ pub struct Kind {
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     /// See [`Resource::FILE_PARAMETERS`].
     pub file_parameters: &'static [FileParameter],
+    /// See [`Resource::SECRETS`].
+    pub secrets: &'static [&'static str],
     /// Makes a resource of parameters whose expressions are evaluated.
     pub parse: fn(&Node) -> Result<Box<dyn AnyResource>, Diagnostics>,
 }
@@ -384,6 +389,7 @@ impl Kind {
             example: R::EXAMPLE,
             schema: |generator| R::json_schema(generator),
             file_parameters: R::FILE_PARAMETERS,
+            secrets: R::SECRETS,
             parse: parse::<R>,
         }
     }

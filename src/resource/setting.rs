@@ -66,6 +66,7 @@ impl Resource for Setting {
     const KIND: &'static str = "setting";
     const EXAMPLE: &'static str = "setting: { file: /etc/libvirt/qemu.conf, key: spice_listen, value: \"::1\" }";
     const IN_FILES: &'static [&'static str] = &["*"];
+    const SECRETS: &'static [&'static str] = &["value"];
     type State = State;
 
     fn name(&self) -> String {

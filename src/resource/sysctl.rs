@@ -153,6 +153,7 @@ impl Resource for Sysctl {
     const KIND: &'static str = "sysctl";
     const EXAMPLE: &'static str = "sysctl: { name: vm.swappiness, value: 35 }";
     const IN_FILES: &'static [&'static str] = &["file"];
+    const SECRETS: &'static [&'static str] = &["value"];
     type State = State;
 
     fn name(&self) -> String {

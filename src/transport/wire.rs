@@ -298,6 +298,7 @@ mod tests {
             address: Address::new("file", name),
             needs: vec![],
             steps,
+            sensitive: false,
         });
         prop_oneof![
             prop::collection::vec(question(), 0..8).prop_map(Request::Read),
@@ -316,7 +317,7 @@ mod tests {
     fn response() -> impl Strategy<Value = Response> {
         let moved =
             (".*", expectation(), ".*", prop::option::of(any::<i64>())).prop_map(|(name, expected, found, mtime)| {
-                Moved { address: Address::new("sysctl", name), expected, found, mtime }
+                Moved { address: Address::new("sysctl", name), expected, found, mtime, sensitive: false }
             });
         let outcome = prop_oneof![
             any::<bool>().prop_map(|changed| Outcome::Done { changed }),

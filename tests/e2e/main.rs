@@ -18,6 +18,7 @@ mod plans;
 mod program;
 mod rollback;
 mod rollout;
+mod secrets;
 mod ssh;
 mod systemd;
 mod transport;

@@ -11,17 +11,14 @@ use super::{
     tree::{Tree, TreeError},
     write::{self, Attributes, Content},
 };
-use crate::{
-    address::Address,
-    host::{
-        HostError,
-        journal::{self as record, Ending, Inverse},
-        matcher::{Expectation, Matcher, choice},
-        op::{Check, Form, Op, Step, Undo},
-        path::AbsPath,
-        read::{Answer, Read},
-        run::{Applied, Moved, Outcome, Run, StepEvent, Work},
-    },
+use crate::host::{
+    HostError,
+    journal::{self as record, Ending, Inverse},
+    matcher::{Expectation, Matcher, choice},
+    op::{Check, Form, Op, Step, Undo},
+    path::AbsPath,
+    read::{Answer, Read},
+    run::{Applied, Moved, NOT_SHOWN, Outcome, Run, StepEvent, Work},
 };
 
 /// Performs a run, see [`crate::host::Host::apply`].
@@ -172,14 +169,14 @@ impl Session<'_> {
     fn moved(&self) -> Vec<Moved> {
         let mut announced: BTreeSet<&Read> = BTreeSet::new();
         let mut touched: BTreeSet<&AbsPath> = BTreeSet::new();
-        let mut guards: Vec<(&Address, &Expectation)> = vec![];
+        let mut guards: Vec<(&Work, &Expectation)> = vec![];
         for work in &self.run.works {
             for step in &work.steps {
                 let left = |guard: &&Expectation| {
                     !announced.contains(&guard.read) && !guard.read.path().is_some_and(|path| touched.contains(path))
                 };
                 if !self.holds(&step.after) {
-                    guards.extend(step.guards.iter().filter(left).map(|guard| (&work.address, guard)));
+                    guards.extend(step.guards.iter().filter(left).map(|guard| (work, guard)));
                 }
                 announced.extend(step.after.iter().map(|after| &after.read));
                 touched.extend(step.op.path());
@@ -192,11 +189,12 @@ impl Session<'_> {
         let answers = answer_all(self.tree, &reads);
         let failing = guards.into_iter().zip(answers).filter(|((_, guard), answer)| !guard.matcher.matches(answer));
         failing
-            .map(|((address, guard), answer)| Moved {
-                address: address.clone(),
+            .map(|((work, guard), answer)| Moved {
+                address: work.address.clone(),
                 expected: guard.clone(),
                 found: found(&guard.matcher, &answer),
                 mtime: answer.meta().map(|meta| meta.mtime),
+                sensitive: work.sensitive,
             })
             .collect()
     }
@@ -252,7 +250,7 @@ impl Session<'_> {
                     outcome = Outcome::Short { wanted, found };
                 }
                 Err(error) => {
-                    outcome = Outcome::Failed { step: at, action: step.op.describe(), error: error.to_string() };
+                    outcome = Outcome::Failed { step: at, action: work.describe(step), error: error.to_string() };
                     break;
                 }
             }
@@ -338,7 +336,8 @@ impl Session<'_> {
         let inverses = self.inverses(work, at, op)?;
         let paths: Vec<AbsPath> = inverses.iter().filter_map(Inverse::file).cloned().collect();
         let before: Vec<Matcher> = paths.iter().map(|path| journal::fingerprint(tree, path)).collect();
-        let number = self.journal()?.intent(tree, Some(&work.address), op.describe(), inverses.clone())?;
+        let number =
+            self.journal()?.intent(tree, Some(&work.address), work.sensitive, work.describe(step), inverses.clone())?;
         let mut owed = vec![];
         for activation in &step.owes {
             if journal::owe(tree, activation, &self.run.id)? {
@@ -349,7 +348,8 @@ impl Session<'_> {
         match &result {
             Ok(()) => self.journal()?.done(tree, number, journal::stand(tree, &inverses))?,
             Err(error) => {
-                let _ = self.journal()?.failed(tree, number, &error.to_string());
+                let said = if work.sensitive { NOT_SHOWN.to_owned() } else { error.to_string() };
+                let _ = self.journal()?.failed(tree, number, &said);
                 // What was not written makes nothing due.
                 let untouched = !matches!(op, Op::Run { .. } | Op::Poke { .. })
                     && paths.iter().map(|path| journal::fingerprint(tree, path)).eq(before);

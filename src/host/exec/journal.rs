@@ -245,7 +245,7 @@ impl Journal {
         fs::fdatasync(&self.file).map_err(TreeError::system("store the journal in", &self.directory))
     }
 
-    /// Records what is about to act; returns its number.
+    /// Records what is about to act, and whether its values are secret; returns its number.
     ///
     /// # Errors
     /// Fails as the system does; then nothing may act.
@@ -253,11 +253,12 @@ impl Journal {
         &mut self,
         tree: &Tree,
         address: Option<&Address>,
+        sensitive: bool,
         action: String,
         inverses: Vec<Inverse>,
     ) -> Result<usize, TreeError> {
         let number = self.next;
-        self.append(tree, &Record::Intent { number, address: address.cloned(), action, inverses })?;
+        self.append(tree, &Record::Intent { number, address: address.cloned(), sensitive, action, inverses })?;
         self.next += 1;
         Ok(number)
     }

@@ -20,7 +20,7 @@ use crate::host::{
     op::{Check, Command, Form, Op, Source, Undo},
     path::AbsPath,
     read::{Answer, Meta, Read},
-    run::{RolledBack, RunId, utc},
+    run::{NOT_SHOWN, RolledBack, RunId, utc},
     undo::{Changed, TakeBack, TookBack, UndoAct, UndoPlan, UndoStep},
 };
 
@@ -168,7 +168,7 @@ struct Preview<'a> {
 
 impl Preview<'_> {
     fn push(&mut self, intent: &PastIntent, act: UndoAct, changed: Option<String>) {
-        self.steps.push(UndoStep { address: intent.address.clone(), act, changed });
+        self.steps.push(UndoStep { address: intent.address.clone(), act, sensitive: intent.sensitive, changed });
     }
 
     fn file(&mut self, intent: &PastIntent, inverse: &Inverse) {
@@ -188,6 +188,7 @@ impl Preview<'_> {
             *stands = before.matcher();
             let step = *step;
             let old = self.shown_before(before);
+            self.steps[step].sensitive |= intent.sensitive;
             if let UndoAct::Path { then, .. } = &mut self.steps[step].act {
                 *then = old;
             }
@@ -212,6 +213,7 @@ impl Preview<'_> {
         if let Some((stands, step)) = self.values.get_mut(path) {
             *stands = old.into();
             let step = *step;
+            self.steps[step].sensitive |= intent.sensitive;
             if let UndoAct::Value { then, .. } = &mut self.steps[step].act {
                 *then = old.into();
             }
@@ -224,9 +226,12 @@ impl Preview<'_> {
         }
         let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher);
         let changed = match (&found, known) {
-            (Some(found), Some(known)) if !known.matches_text(found) => {
-                Some(format!("`{path}` changed since the run: it was {}, and now it is `{found}`", known.describe()))
-            }
+            (Some(found), Some(known)) if !known.matches_text(found) => Some(match intent.sensitive {
+                true => format!("`{path}` changed since the run"),
+                false => {
+                    format!("`{path}` changed since the run: it was {}, and now it is `{found}`", known.describe())
+                }
+            }),
             _ => None,
         };
         self.values.insert(path.clone(), (old.into(), self.steps.len()));
@@ -292,7 +297,7 @@ fn changed_since(intent: &PastIntent, path: &AbsPath, becomes: Option<&Matcher>,
     let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher).or(becomes)?;
     // A part of the digest of a secret would let a guess be checked.
     let words = |matcher: &Matcher| match matcher {
-        Matcher::File { mode, uid, gid, .. } if mode & 0o004 == 0 => {
+        Matcher::File { mode, uid, gid, .. } if intent.sensitive || mode & 0o004 == 0 => {
             format!("a file of mode {mode:04o}, owner {uid}:{gid}")
         }
         other => other.describe(),
@@ -351,7 +356,7 @@ struct Back<'a> {
     what: &'a TakeBack,
     journal: Option<Journal>,
     /// Values that the kernel did not take, by what was told of them.
-    refused: Vec<(String, AbsPath, Form, String)>,
+    refused: Vec<(String, AbsPath, Form, String, bool)>,
     told: RolledBack,
 }
 
@@ -420,10 +425,12 @@ impl Back<'_> {
         let attempt = || -> Result<(), StepError> {
             let journal = self.journal()?;
             let inverses = inverses(journal, tree)?;
-            let number = journal.intent(tree, intent.address.as_ref(), words.clone(), inverses.clone())?;
+            let (address, sensitive) = (intent.address.as_ref(), intent.sensitive);
+            let number = journal.intent(tree, address, sensitive, words.clone(), inverses.clone())?;
             match act(tree) {
                 Ok(()) => Ok(journal.done(tree, number, journal::stand(tree, &inverses))?),
                 Err(error) => {
+                    let error = if sensitive { StepError::Check(NOT_SHOWN.into()) } else { error };
                     let _ = journal.failed(tree, number, &error.to_string());
                     Err(error)
                 }
@@ -497,7 +504,7 @@ impl Back<'_> {
         let told = self.told.left.len();
         self.journaled(
             intent,
-            format!("write `{old}` to {path}"),
+            if intent.sensitive { format!("write {path}") } else { format!("write `{old}` to {path}") },
             |_, _| Ok(vec![Inverse::Value { path: path.clone(), form, old: found }]),
             |tree| {
                 write::poke(tree, path, old)?;
@@ -508,17 +515,20 @@ impl Back<'_> {
             },
         );
         if let Some(words) = self.told.left.get(told) {
-            self.refused.push((words.clone(), path.clone(), form, old.into()));
+            self.refused.push((words.clone(), path.clone(), form, old.into(), intent.sensitive));
         }
     }
 
     /// Takes back what was told of values that the kernel refused, where they have come back meanwhile: the kernel sets one of
     /// two coupled values (`vm.dirty_bytes`, `vm.dirty_ratio`) to 0 when the other is written, and takes no 0 for it.
     fn forgive(&mut self) {
-        for (words, path, form, old) in std::mem::take(&mut self.refused) {
+        for (words, path, form, old, sensitive) in std::mem::take(&mut self.refused) {
             if value(self.tree, &path, form).as_deref() == Some(old.as_str()) {
                 self.told.left.retain(|left| *left != words);
-                self.told.undone.push(format!("{path} is `{old}` again"));
+                self.told.undone.push(match sensitive {
+                    true => format!("{path} is as it was again"),
+                    false => format!("{path} is `{old}` again"),
+                });
             }
         }
     }
@@ -532,7 +542,7 @@ impl Back<'_> {
                 }
                 self.journaled(
                     intent,
-                    run.describe(),
+                    if intent.sensitive { run.describe_hidden() } else { run.describe() },
                     |_, _| Ok(vec![Inverse::Program { undo: redo.clone(), redo: undo.clone(), stands: None }]),
                     |tree| stage::run(tree, undo, None).map(|_| ()),
                 );

@@ -113,7 +113,12 @@ fn run_of(number: u16, works: Vec<Vec<Step>>) -> Run {
     let works = works
         .into_iter()
         .enumerate()
-        .map(|(at, steps)| Work { address: Address::new("test", at.to_string()), needs: vec![], steps })
+        .map(|(at, steps)| Work {
+            address: Address::new("test", at.to_string()),
+            needs: vec![],
+            steps,
+            sensitive: false,
+        })
         .collect();
     Run { id: RunId::new(1_800_000_000, number), by: "me@here".into(), works }
 }
@@ -519,6 +524,38 @@ fn links_never_leave_the_root() {
     assert_eq!(found[1], CHANGED);
     assert!(!outside.path().join("x").exists());
     assert!(root.path().join("etc/conf.d/y").exists());
+}
+
+#[test]
+fn a_directory_that_is_swapped_for_a_link_turns_no_write_elsewhere() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let root = root();
+    let outside = TempDir::new().unwrap();
+    let (real, link) = (root.path().join("etc/d"), root.path().join("etc/l"));
+    fs::create_dir(&real).unwrap();
+    symlink(outside.path(), &link).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let stop = done.clone();
+    let swapper = std::thread::spawn(move || {
+        let mut swaps = 0_usize;
+        while !stop.load(Ordering::SeqCst) {
+            renameat_with(CWD, &real, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            swaps += 1;
+        }
+        swaps
+    });
+    let mut host = host(root.path());
+    let (mut written, mut refused) = (0, 0);
+    for number in 0..200 {
+        let run = run_of(number, vec![vec![write("/etc/d/x", &number.to_string(), 0o644)]]);
+        match apply(&mut host, &run) {
+            Applied::Ran { outcomes } if outcomes == [CHANGED] => written += 1,
+            _ => refused += 1,
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    assert!(swapper.join().unwrap() > 0 && written + refused == 200);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{written} written, {refused} refused");
 }
 
 #[test]

@@ -101,6 +101,7 @@ impl FakeHost {
                                 expected: guard.clone(),
                                 found: self.answer(&guard.read).describe(),
                                 mtime: None,
+                                sensitive: work.sensitive,
                             });
                         }
                     }
@@ -135,7 +136,7 @@ impl FakeHost {
                 }
                 Err(Stop::Host(error)) => return Err(error),
                 Err(Stop::Step(error)) => {
-                    return Ok(Outcome::Failed { step: at, action: step.op.describe(), error });
+                    return Ok(Outcome::Failed { step: at, action: work.describe(step), error });
                 }
             }
         }

@@ -26,7 +26,12 @@ fn run_of(works: Vec<Vec<Step>>) -> Run {
     let works = works
         .into_iter()
         .enumerate()
-        .map(|(at, steps)| Work { address: Address::new("test", at.to_string()), needs: vec![], steps })
+        .map(|(at, steps)| Work {
+            address: Address::new("test", at.to_string()),
+            needs: vec![],
+            steps,
+            sensitive: false,
+        })
         .collect();
     Run { id: RunId::new(1_800_000_000, 1), by: "me@here".into(), works }
 }
