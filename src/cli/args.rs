@@ -103,6 +103,9 @@ pub struct Reach {
     /// Ask for the password of sudo, once, for all hosts.
     #[arg(long)]
     pub ask_become_pass: bool,
+    /// How long a host may take for what it is asked, beyond what the programs of the plan may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub host_timeout: u64,
     /// Take the key of a host that is not known yet; one that changed is still refused.
     #[arg(long)]
     pub accept_new_host_keys: bool,

@@ -201,6 +201,7 @@ impl Session {
             executor_dir: reach.executor_dir.clone(),
             password,
             stop: Some(stop.clone()),
+            patience: std::time::Duration::from_secs(reach.host_timeout),
             lock_timeout: running.map_or(0, |running| running.lock_timeout),
             keep_runs: running.map(|running| running.keep_runs),
             ..Options::default()

@@ -12,6 +12,8 @@ pub mod privilege;
 mod local;
 mod push;
 mod ssh;
+#[cfg(test)]
+mod hostile;
 
 use std::{
     fmt::Write as _,
@@ -116,6 +118,8 @@ pub struct Options {
     pub stop: Option<Arc<AtomicBool>>,
     /// How many seconds the lock of a host is waited for.
     pub lock_timeout: u64,
+    /// How long a host may take for what it is asked, its start included, beyond what programs that it runs may take.
+    pub patience: Duration,
     /// How many runs a host remembers, if not as many as it does by itself.
     pub keep_runs: Option<usize>,
 }
@@ -132,6 +136,7 @@ impl Default for Options {
             password: None,
             stop: None,
             lock_timeout: 0,
+            patience: remote::PATIENCE,
             keep_runs: None,
         }
     }
@@ -205,7 +210,12 @@ impl Connector {
         )?;
         // Its digest is not asked for: it is the file that runs here.
         await_hello(&mut pipes, &nonce)?;
-        Ok(RemoteHost::meet(pipes, None)?.with_stop(self.options.stop.clone()))
+        Ok(self.furnished(RemoteHost::meet(pipes, None)?))
+    }
+
+    fn furnished(&self, host: RemoteHost<Pipes>) -> RemoteHost<Pipes> {
+        let lock = Duration::from_secs(self.options.lock_timeout);
+        host.with_stop(self.options.stop.clone()).with_patience(self.options.patience.saturating_add(lock))
     }
 
     /// Starts the executor through a shell, by sudo if need be, and pushes it if need be.
@@ -231,10 +241,11 @@ impl Connector {
                 target.executor.as_ref(),
             )?;
             let mut pipes = if target.local { local::line(&line)? } else { self.ssh()?.line(target, &line)? };
+            pipes.limit(self.options.patience);
             match push::hear(&mut pipes, binary, &nonce, &who, privilege, attempt)? {
                 Start::Running(pushed) => {
                     let host = RemoteHost::meet(pipes, Some(binary.digest()))?;
-                    return Ok(Met::Host(host.with_pushed(pushed).with_stop(self.options.stop.clone())));
+                    return Ok(Met::Host(self.furnished(host.with_pushed(pushed))));
                 }
                 Start::OtherMachine(machine) => return Ok(Met::OtherMachine(machine)),
                 Start::WantsPassword if privilege == Privilege::Sudo && self.options.password.is_some() => {

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     os::fd::OwnedFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -24,6 +24,8 @@ pub struct Pipes {
     ahead: Vec<u8>,
     taken: usize,
     said: Vec<u8>,
+    /// When reading and writing give up.
+    end: Option<Instant>,
     keeper: Box<dyn Keeper>,
 }
 
@@ -85,15 +87,34 @@ impl Pipes {
             ahead: Vec::new(),
             taken: 0,
             said: Vec::new(),
+            end: None,
             keeper: Box::new(keeper),
         })
+    }
+
+    /// Sets within what time from now all reading and writing must be done; each later call begins anew.
+    pub fn limit(&mut self, within: Duration) {
+        self.end = now().checked_add(within);
+    }
+
+    /// Returns what is left of the time.
+    ///
+    /// # Errors
+    /// It is over: [`io::ErrorKind::TimedOut`].
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.end.map(|end| end.saturating_duration_since(now())) {
+            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
     }
 
     /// Waits until something comes; output is kept for the next read.
     ///
     /// # Errors
-    /// Fails if a pipe does.
+    /// Fails if a pipe does, and when the time of [`Pipes::limit`] is over.
     pub fn wait(&mut self, within: Option<Duration>) -> io::Result<Came> {
+        let left = self.left()?;
+        let within = [within, left].into_iter().flatten().min();
         if self.taken < self.ahead.len() {
             return Ok(Came::Output);
         }
@@ -114,8 +135,9 @@ impl Pipes {
     /// Waits for more output than [`Pipes::ahead`] holds.
     ///
     /// # Errors
-    /// Fails if a pipe does.
+    /// As [`Pipes::wait`].
     pub fn more(&mut self, within: Duration) -> io::Result<Came> {
+        self.left()?;
         self.turn(Some(within), false)
     }
 
@@ -129,8 +151,12 @@ impl Pipes {
     pub fn end(&mut self) -> Option<i32> {
         self.stdin = None;
         let status = self.keeper.end();
-        // What it said last may still be in the pipe.
-        while self.stderr.is_some() && matches!(self.hear(), Ok(true)) {}
+        // What it said last may still be in the pipe; who never stops talking is not heard out.
+        for _ in 0..64 {
+            if self.stderr.is_none() || !matches!(self.hear(), Ok(true)) {
+                break;
+            }
+        }
         status
     }
 
@@ -237,7 +263,8 @@ impl Write for Pipes {
             match rustix::io::write(stdin, bytes) {
                 Ok(n) => return Ok(n),
                 Err(Errno::AGAIN) => {
-                    self.turn(None, true)?;
+                    let left = self.left()?;
+                    self.turn(left, true)?;
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -251,6 +278,10 @@ impl Write for Pipes {
 }
 
 impl Channel for Pipes {
+    fn limit(&mut self, within: Duration) {
+        Pipes::limit(self, within);
+    }
+
     fn is_ready(&mut self, within: Duration) -> io::Result<bool> {
         Ok(matches!(self.wait(Some(within))?, Came::Output | Came::End))
     }
@@ -271,6 +302,11 @@ impl Channel for Pipes {
         }
         words.join("; ")
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a time limit needs a clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Makes a pipe that no program inherits by accident.

@@ -249,6 +249,12 @@ pub(super) fn hear(
                     behind(&[&noise, &pipes.said().replace(nonce, "")])
                 )));
             }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(HostError::Unreachable(format!(
+                    "{who} did not start vprov in time (see --host-timeout){}",
+                    behind(&[&noise, &pipes.said().replace(nonce, "")])
+                )));
+            }
             Ok(Came::End) | Err(_) => return ended(pipes, nonce, &noise, who, privilege, attempt),
         }
     }

@@ -21,6 +21,9 @@ use crate::host::{
 /// How often a run that goes on is looked at for a wish to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How long an executor may take for what it is asked unless something else is said.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
 /// The most bytes of one batch of answers that are kept.
 const MAX_ANSWERS: usize = 512 << 20;
 
@@ -32,6 +35,9 @@ pub trait Channel: Read + Write + Send {
     /// Fails if the channel does.
     fn is_ready(&mut self, within: Duration) -> io::Result<bool>;
 
+    /// Sets within what time from now all reading and writing must be done, or it fails with [`io::ErrorKind::TimedOut`].
+    fn limit(&mut self, within: Duration);
+
     /// Closes the channel and returns what the other end and the carrier said about it, in one line; may be empty.
     fn last_words(&mut self) -> String;
 }
@@ -41,6 +47,8 @@ pub struct RemoteHost<C: Channel> {
     channel: C,
     hello: Hello,
     pushed: Option<String>,
+    /// How long it may take for what it is asked, beyond what programs that it runs may take.
+    patience: Duration,
     stop: Option<Arc<AtomicBool>>,
     asked_to_stop: bool,
     is_lost: bool,
@@ -71,13 +79,20 @@ impl<C: Channel> RemoteHost<C> {
         if build.is_some() && hello.build.as_ref() != build {
             return Err(HostError::Refused("the executor is another build than this vprov".into()));
         }
-        Ok(Self { channel, hello, pushed: None, stop: None, asked_to_stop: false, is_lost: false })
+        Ok(Self { channel, hello, pushed: None, patience: PATIENCE, stop: None, asked_to_stop: false, is_lost: false })
     }
 
     /// Remembers into which directory the executor was pushed for this connection.
     #[must_use]
     pub fn with_pushed(mut self, directory: Option<String>) -> Self {
         self.pushed = directory;
+        self
+    }
+
+    /// Says how long the executor may take for what it is asked, beyond what programs that it runs may take.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -100,9 +115,15 @@ impl<C: Channel> RemoteHost<C> {
         self.pushed.as_deref()
     }
 
+    /// Asks, and gives the answer some time.
     fn ask(&mut self, request: &Request) -> Result<(), HostError> {
         if self.is_lost {
             return Err(HostError::Unreachable("the connection was lost before".into()));
+        }
+        match request {
+            // Neither changes how long the answer to another request may take.
+            Request::Stop | Request::Bye => {}
+            _ => self.channel.limit(self.patience.saturating_add(programs(request))),
         }
         match wire::send(&mut self.channel, request) {
             Err(FrameError::Oversize(bytes)) => Err(HostError::Refused(format!(
@@ -144,8 +165,8 @@ impl<C: Channel> RemoteHost<C> {
         let name = match response {
             Response::Hello(_) => "a second hello",
             Response::Answer(_) => "an answer to no question",
-            Response::Event(_) => "news of no run",
-            Response::Applied(_) => "the end of no run",
+            Response::Event(_) => "news of no run that it was given",
+            Response::Applied(_) => "the end of no run that it was given",
             Response::UndoPlan(_) => "a preview of no rollback",
             Response::TookBack(_) => "the end of no rollback",
             Response::Failed(_) => "a failure",
@@ -179,10 +200,16 @@ impl<C: Channel> Host for RemoteHost<C> {
 
     fn apply(&mut self, run: &Run, on: &mut dyn FnMut(&StepEvent)) -> Result<Applied, HostError> {
         self.ask(&Request::Apply(run.clone()))?;
+        let steps: usize = run.works.iter().map(|work| work.steps.len()).sum();
+        // Each step begins and is done at most once, and each work ends once.
+        let mut left = run.works.len() + 2 * steps;
         loop {
             match self.hear_or_stop()? {
-                Response::Event(event) => on(&event),
-                Response::Applied(applied) => return Ok(applied),
+                Response::Event(event) if left > 0 && is_of(run, &event) => {
+                    left -= 1;
+                    on(&event);
+                }
+                Response::Applied(applied) if is_whole(run, &applied) => return Ok(applied),
                 other => return Err(self.unexpected(&other)),
             }
         }
@@ -217,11 +244,40 @@ impl<C: Channel> Drop for RemoteHost<C> {
     }
 }
 
+/// Returns how long the programs may take that a request makes the executor run.
+fn programs(request: &Request) -> Duration {
+    let seconds = match request {
+        Request::Apply(run) => run.works.iter().flat_map(|work| &work.steps).map(|step| step.op.timeout_s()).sum(),
+        // They are in the journal, which only the host knows; no program has more than a day.
+        Request::Undo(_) => 86_400,
+        _ => 0,
+    };
+    Duration::from_secs(seconds)
+}
+
+/// Tells whether an event is about a work and step that the run has.
+fn is_of(run: &Run, event: &StepEvent) -> bool {
+    match event {
+        StepEvent::Started { work, step } | StepEvent::Done { work, step, .. } => {
+            run.works.get(*work).is_some_and(|work| *step < work.steps.len())
+        }
+        StepEvent::Ended { work, .. } => *work < run.works.len(),
+    }
+}
+
+/// Tells whether a result has an outcome for each work.
+fn is_whole(run: &Run, applied: &Applied) -> bool {
+    !matches!(applied, Applied::Ran { outcomes } if outcomes.len() != run.works.len())
+}
+
 /// Says how a channel was lost, with what the other end said last.
 fn lost(channel: &mut impl Channel, error: &FrameError) -> HostError {
     let words = channel.last_words();
     let behind = if words.is_empty() { String::new() } else { format!(": {words}") };
     match error {
+        FrameError::Channel(error) if error.kind() == io::ErrorKind::TimedOut => {
+            HostError::Unreachable(format!("the executor took too long to answer (see --host-timeout){behind}"))
+        }
         FrameError::Channel(_) | FrameError::Truncated => {
             HostError::Unreachable(format!("the executor ended before it answered{behind}"))
         }
@@ -252,11 +308,17 @@ mod tests {
     use super::*;
     use crate::{
         address::Address,
-        host::run::{Outcome, Work},
+        host::{
+            op::{Op, Step},
+            path::AbsPath,
+            run::{Outcome, Work},
+        },
         transport::serve,
     };
 
     impl Channel for UnixStream {
+        fn limit(&mut self, _: Duration) {}
+
         fn is_ready(&mut self, within: Duration) -> io::Result<bool> {
             self.set_read_timeout(Some(within))?;
             let mut none = [rustix::event::PollFd::new(self, rustix::event::PollFlags::IN)];
@@ -336,7 +398,9 @@ mod tests {
     }
 
     fn run(works: usize) -> Run {
-        let work = || Work { address: Address::new("file", "/a"), needs: vec![], steps: vec![] };
+        let step = || Step::new(Op::Remove { path: AbsPath::known("/a") });
+        let work =
+            || Work { address: Address::new("file", "/a"), needs: vec![], steps: vec![step()], sensitive: false };
         Run { id: RunId::new(0, 0), by: "test".into(), works: (0..works).map(|_| work()).collect() }
     }
 
