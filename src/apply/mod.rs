@@ -1,13 +1,17 @@
 //! Stage 7: carrying a plan out on one host, and reading everything once more.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     address::Address,
     event::Happened,
     host::{
-        Host, HostError,
+        Host, HostError, ledger,
+        read::{Answer, Read},
         run::{Applied, Moved, Outcome, RolledBack, Run, RunId, StepEvent, Work},
+        state::UNCONFIRMED,
         undo::{TakeBack, TookBack},
     },
     plan::{
@@ -88,9 +92,33 @@ pub struct Ran {
     /// The health checks that did not hold after the change.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub unwell: Vec<String>,
-    /// What came of taking the run back because it failed, where that was wished.
+    /// What came of taking the run back because it failed, where that was wished, or because it was not confirmed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub taken_back: Option<TakenBack>,
+    /// Over which connection the run was confirmed that may cut the host off.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub confirmation: Option<Confirmation>,
+}
+
+/// What came of confirming a run that may cut the host off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result", deny_unknown_fields)]
+pub enum Confirmation {
+    /// The host was reached over a new connection, so the run stays.
+    Confirmed,
+    /// It was not, so the host takes the run back by itself.
+    Missed {
+        /// Why it was not reached.
+        error: String,
+    },
+}
+
+/// How a run is confirmed that may cut the host off.
+pub struct Confirm<'a> {
+    /// How many seconds after the end of the run the host waits.
+    pub within: u32,
+    /// Confirms a run over a new connection.
+    pub anew: &'a dyn Fn(&RunId) -> Result<(), HostError>,
 }
 
 /// What came of taking a run back.
@@ -165,7 +193,8 @@ impl Ran {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let fine = |outcome: &Outcome| matches!(outcome, Outcome::Done { .. } | Outcome::Short { .. });
-        let is_well = self.left.is_empty() && self.unverified.is_none() && self.unwell.is_empty();
+        let missed = matches!(self.confirmation, Some(Confirmation::Missed { .. }));
+        let is_well = self.left.is_empty() && self.unverified.is_none() && self.unwell.is_empty() && !missed;
         is_well && self.outcomes.iter().all(|one| fine(&one.outcome))
     }
 }
@@ -194,7 +223,8 @@ pub fn refusal(planned: &Planned, allowed: Allowed) -> Option<String> {
 
 /// Carries a plan out, decides what it deferred, and reads everything once more.
 ///
-/// `runs` makes the names of runs, each another one.
+/// `runs` makes the names of runs, each another one. With `confirm`, a run that may cut the host off is confirmed over a new
+/// connection, or the host takes it back.
 #[must_use]
 pub fn apply(
     host: &mut dyn Host,
@@ -202,9 +232,17 @@ pub fn apply(
     (runs, by): (&mut dyn FnMut() -> RunId, &str),
     compile: &Compile,
     circumstances: Circumstances,
+    confirm: Option<&Confirm>,
     on: &mut dyn FnMut(Happened),
 ) -> ApplyResult {
-    let run = planned.run(runs(), by.into());
+    let within = |planned: &Planned, run: &Run| {
+        let may_cut = |(resource, change): (&ResourcePlan, &Change)| {
+            change.connection && run.works.iter().any(|work| work.address == resource.address)
+        };
+        planned.changes().any(may_cut).then_some(confirm?.within)
+    };
+    let mut run = planned.run(runs(), by.into());
+    run.confirm_within = within(planned, &run);
     // A run without works makes up for one that was interrupted.
     if run.works.is_empty() && planned.interrupted.is_none() {
         return ApplyResult::Nothing;
@@ -213,6 +251,22 @@ pub fn apply(
         Ok(outcomes) => outcomes,
         Err(result) => return *result,
     };
+    let mut confirmation = confirmed(host, &run, confirm);
+    if let Some(Confirmation::Missed { .. }) = &confirmation {
+        let taken_back = Some(taken_back_by_itself(host, &run.id));
+        let (left, remarks) = (vec![], vec![]);
+        return ApplyResult::Ran(Box::new(Ran {
+            run: run.id,
+            deferred: None,
+            outcomes,
+            left,
+            remarks,
+            unverified: None,
+            unwell: vec![],
+            taken_back,
+            confirmation,
+        }));
+    }
     let mut after = plan(host, compile, circumstances, &mut |_| ());
     let mut deferred = None;
     if let Ok(seen) = &after
@@ -222,12 +276,14 @@ pub fn apply(
         let is_wanted = |address: &Address, change: &Change| {
             is_announced(planned, address, change) && !blocked.iter().any(|one| one.address == *address)
         };
-        let second = seen.run_of(runs(), by.into(), is_wanted);
+        let mut second = seen.run_of(runs(), by.into(), is_wanted);
+        second.confirm_within = within(seen, &second);
         outcomes.extend(blocked);
         if !second.works.is_empty() {
             // What the first run did stands and must be told; that a second did not begin is told by what is left.
             if let Ok(more) = carry_out(host, &second, on) {
                 outcomes.extend(more);
+                confirmation = confirmed(host, &second, confirm).or(confirmation);
             }
             deferred = Some(second.id);
             after = plan(host, compile, circumstances, &mut |_| ());
@@ -249,7 +305,45 @@ pub fn apply(
         unverified,
         unwell: vec![],
         taken_back: None,
+        confirmation,
     }))
+}
+
+/// Confirms a run if it waits for that.
+fn confirmed(host: &mut dyn Host, run: &Run, confirm: Option<&Confirm>) -> Option<Confirmation> {
+    run.confirm_within?;
+    let confirm = confirm?;
+    // A run that did nothing waits for nothing.
+    let waits = Read::exists(run.id.place(UNCONFIRMED));
+    if matches!(host.read(&[waits]).as_deref(), Ok([Answer::Absent])) {
+        return None;
+    }
+    Some(match (confirm.anew)(&run.id) {
+        Ok(()) => Confirmation::Confirmed,
+        Err(error) => Confirmation::Missed { error: error.to_string() },
+    })
+}
+
+/// How often it is looked whether the host has taken a run back, and the pause between two looks.
+const LOOKS: (usize, Duration) = (150, Duration::from_millis(200));
+
+/// Waits, over the connection that still stands, for the host to take a run back.
+fn taken_back_by_itself(host: &mut dyn Host, run: &RunId) -> TakenBack {
+    let marker = Read::content(run.place("taken-back"));
+    for _ in 0..LOOKS.0 {
+        let answers = match host.read(std::slice::from_ref(&marker)) {
+            Ok(answers) => answers,
+            Err(error) => {
+                return TakenBack::Failed { error: format!("the host takes it back by itself, unseen: {error}") };
+            }
+        };
+        if let Some(by) = answers.first().and_then(Answer::text).and_then(|text| text.trim().parse().ok()) {
+            let undone = vec!["the host took it back by itself".into()];
+            return TakenBack::Done(RolledBack { undone, run: Some(by), ..RolledBack::default() });
+        }
+        std::thread::sleep(LOOKS.1);
+    }
+    TakenBack::Failed { error: "the host did not say that it took it back".into() }
 }
 
 fn carry_out(
@@ -287,7 +381,7 @@ fn told(run: &Run, event: &StepEvent) -> StepEvent {
 /// Tells whether a change is one that the plan deferred, and does no more than it announced.
 fn is_announced(planned: &Planned, address: &Address, change: &Change) -> bool {
     planned.deferred().any(|(deferred, _, may)| {
-        deferred == address && change.steps.iter().all(|step| may.contains(&step.op.describe()))
+        deferred == address && ledger::deeds(&change.steps).all(|step| may.contains(&step.op.describe()))
     })
 }
 
@@ -448,7 +542,7 @@ mod tests {
             number += 1;
             RunId::new(0, number)
         };
-        let result = apply(&mut host, &planned, (&mut runs, "t"), compile, Circumstances::default(), &mut |_| ());
+        let result = apply(&mut host, &planned, (&mut runs, "t"), compile, Circumstances::default(), None, &mut |_| ());
         let ApplyResult::Ran(ran) = result else { panic!("{result:?}") };
         assert!(ran.is_clean(), "{ran:#?}");
         assert_eq!(ran.outcomes.len(), 3);
@@ -464,7 +558,7 @@ mod tests {
         };
         let planned = plan(host, &compile, Circumstances::default(), &mut |_| ()).unwrap();
         let mut runs = || RunId::new(0, 1);
-        let result = apply(host, &planned, (&mut runs, "t"), &compile, Circumstances::default(), &mut |_| ());
+        let result = apply(host, &planned, (&mut runs, "t"), &compile, Circumstances::default(), None, &mut |_| ());
         (planned, result)
     }
 

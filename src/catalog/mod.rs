@@ -13,7 +13,7 @@ use crate::{
         Node, Taint, Value,
         declared::{Declared, Level},
     },
-    diag::{Diagnostic, Diagnostics, Span},
+    diag::{Diagnostic, Diagnostics, SourceId, Span},
     resource::{AnyResource, Handle, KINDS, Kind},
 };
 
@@ -45,6 +45,56 @@ pub struct Entry {
     pub sensitive: bool,
     /// The weaker declarations that it overrides.
     pub overridden: BTreeSet<Overridden>,
+    /// The things of the ledger that it takes back, because they are declared no more.
+    pub restores: BTreeSet<String>,
+}
+
+impl Catalog {
+    /// Adds a resource that takes back what is declared no more; one that shares a file with others becomes one with them. Of what it
+    /// notified, that is refreshed which is declared still.
+    pub fn restore(
+        &mut self,
+        address: Address,
+        resource: Box<dyn AnyResource>,
+        notifies: &BTreeSet<String>,
+        sensitive: bool,
+    ) {
+        let restores = BTreeSet::from([address.name.clone()]);
+        let is_there = |name: &&String| self.entries.iter().any(|entry| entry.names.contains(*name));
+        // Nobody wrote it, so there is no place to name.
+        let nowhere = Span::new(SourceId::default(), 0..0);
+        let notify: Vec<(String, Span)> =
+            notifies.iter().filter(is_there).map(|name| (name.clone(), nowhere)).collect();
+        let shared = resource.merge_key().and_then(|key| {
+            let same = |entry: &Entry| {
+                entry.address.kind == resource.address().kind && entry.resource.merge_key().as_ref() == Some(&key)
+            };
+            self.entries.iter().position(same)
+        });
+        if let Some(at) = shared {
+            let into = &mut self.entries[at];
+            into.resource.absorb(resource);
+            into.restores.extend(restores);
+            into.notify.extend(notify);
+            into.sensitive |= sensitive;
+            return;
+        }
+        let names = BTreeSet::from([address.to_string()]);
+        let entry = Entry {
+            address,
+            resource,
+            places: vec![],
+            names,
+            requires: vec![],
+            notify,
+            from_facts: BTreeSet::new(),
+            sensitive,
+            overridden: BTreeSet::new(),
+            restores,
+        };
+        let at = self.entries.partition_point(|other| other.address < entry.address);
+        self.entries.insert(at, entry);
+    }
 }
 
 /// A declaration that lost against a stronger one.
@@ -123,6 +173,7 @@ fn type_of(declared: Declared, diagnostics: &mut Diagnostics) -> Option<Typed> {
         from_facts,
         sensitive,
         overridden: BTreeSet::new(),
+        restores: BTreeSet::new(),
     };
     Some(Typed { entry, level: declared.level, overrides: declared.overrides, alive: true })
 }

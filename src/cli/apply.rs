@@ -36,7 +36,8 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
     let rules = args.rollout.over(session.rollout(), args.yes, resumed.as_ref().map(|(_, past)| &past.head.rules));
     let wish = Wish {
         allowed: Allowed { guest_visible: args.allow.contains(&Allow::GuestVisible) },
-        retry_short: args.retry_short,
+        wishes: args.wishes,
+        confirm_within: args.confirm_timeout,
         rollback_on_failure: args.rollback_on_failure || session.rolls_back_on_failure(),
         retry_failed: args.rollout.retry_failed,
         ..Wish::new(of, rules, args.reach.parallel)

@@ -143,9 +143,9 @@ pub struct Plan {
     /// End with 2 where changes are pending.
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Try again what fell short (huge pages) before the next boot.
-    #[arg(long)]
-    pub retry_short: bool,
+    /// What is planned beside what is declared.
+    #[command(flatten)]
+    pub wishes: Wishes,
     /// Save the plan: `show FILE` shows it, `apply FILE` carries out exactly it.
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -201,12 +201,30 @@ pub struct Apply {
     /// Take a host back at once whose run fails; `on_failure: rollback` in HOSTS.YAML says the same.
     #[arg(long)]
     pub rollback_on_failure: bool,
+    /// Let a host reached over SSH take back by itself what may cut it off (sshd, network, filters), unless it is reached anew so
+    /// many seconds after the run; 0 leaves that out.
+    #[arg(long, value_name = "SECONDS", default_value_t = CONFIRM_WITHIN)]
+    pub confirm_timeout: u32,
     /// Allow what is refused otherwise.
     #[arg(long, value_enum, value_name = "WHAT")]
     pub allow: Vec<Allow>,
+    /// What is planned beside what is declared.
+    #[command(flatten)]
+    pub wishes: Wishes,
+}
+
+/// How many seconds a host waits to be confirmed that a run may have cut off, if nothing else is said.
+pub const CONFIRM_WITHIN: u32 = 60;
+
+/// What is planned beside what is declared.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Wishes {
     /// Try again what fell short (huge pages) before the next boot.
     #[arg(long)]
     pub retry_short: bool,
+    /// Take back what was declared once and is no more, where nobody touched it since.
+    #[arg(long)]
+    pub prune: bool,
 }
 
 /// How a change goes over the hosts; what is not said here is as `rollout:` of HOSTS.YAML says.

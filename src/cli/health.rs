@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::session::Session;
+use super::{args::Wishes, session::Session};
 use crate::{
     config::{
         inventory::{Connection, HostSpec},
@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[expect(clippy::disallowed_methods, reason = "a host has so many seconds to become well")]
 pub fn failing(session: &Session, spec: &HostSpec, checks: &[HealthCheck], within: Duration) -> Vec<String> {
     // Below a root nothing runs that could be well.
-    if checks.is_empty() || session.circumstances(false).offline {
+    if checks.is_empty() || session.circumstances(Wishes::default()).offline {
         return vec![];
     }
     let start = Instant::now();

@@ -85,6 +85,7 @@ impl From<String> for Wrong {
 
 fn executor(arguments: &[std::ffi::OsString], terminal: &Terminal) -> ExitCode {
     match serve::Arguments::parse(arguments) {
+        Ok(arguments) if arguments.watch.is_some() => watch(&arguments, terminal),
         Ok(arguments) => serve::executor_main(&arguments, |arguments, cancel| {
             let settings = Settings {
                 root: arguments.root.clone(),
@@ -93,6 +94,11 @@ fn executor(arguments: &[std::ffi::OsString], terminal: &Terminal) -> ExitCode {
                 lock_timeout: std::time::Duration::from_secs(arguments.lock_timeout),
                 keep_runs: arguments.keep_runs,
                 build: arguments.build,
+                // A binary that is known by no name (memfd) is started by the one that it has in this process.
+                watchdog: rustix::fs::readlink("/proc/self/exe", vec![])
+                    .ok()
+                    .and_then(|path| path.into_string().ok())
+                    .map(Into::into),
                 ..Settings::default()
             };
             LocalHost::new(settings)
@@ -100,6 +106,20 @@ fn executor(arguments: &[std::ffi::OsString], terminal: &Terminal) -> ExitCode {
         Err(words) => {
             terminal.complain(&words);
             Exit::Usage.into()
+        }
+    }
+}
+
+/// Is the confirm timer of a run.
+fn watch(arguments: &serve::Arguments, terminal: &Terminal) -> ExitCode {
+    let Some(run) = &arguments.watch else { return Exit::Usage.into() };
+    let settings = Settings { keep_runs: arguments.keep_runs, ..Settings::default() };
+    let within = std::time::Duration::from_secs(arguments.within);
+    match LocalHost::new(settings).and_then(|host| host.watch(run, within)) {
+        Ok(()) => Exit::Clean.into(),
+        Err(error) => {
+            terminal.complain(&error.to_string());
+            Exit::Failed.into()
         }
     }
 }

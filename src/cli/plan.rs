@@ -9,7 +9,7 @@ use crate::{
 /// Plans the selected hosts and shows what would change.
 pub fn run(args: &Plan, terminal: &Terminal) -> Result<Exit, Wrong> {
     let session = Session::open(&args.documents, &args.reach, None, terminal)?;
-    let plans = session.plan(args.retry_short);
+    let plans = session.plan(args.wishes);
     terminal.report(&if args.output.json {
         report::json::plan(&plans, args.output.show_sensitive)
     } else {

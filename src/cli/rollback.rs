@@ -51,7 +51,7 @@ pub fn run(args: &Rollback, terminal: &Terminal) -> Result<Exit, Wrong> {
         .map(|(at, spec)| (at, &**spec))
         .collect();
     if !work.is_empty() && !args.yes {
-        let steps = work.iter().filter_map(|(at, _)| hosts[*at].plan.as_ref()).map(|plan| plan.steps.len()).sum();
+        let steps = work.iter().filter_map(|(at, _)| hosts[*at].plan.as_ref()).map(|plan| plan.deeds().count()).sum();
         let question = format!("\nTake back {} on {}?", count(steps, "thing"), count(work.len(), "host"));
         if !prompt::confirm(&question).map_err(|error| Wrong::Words(format!("no answer could be read: {error}")))? {
             terminal.note("nothing was changed");

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Terminal, Wrong,
-    args::Output,
+    args::{CONFIRM_WITHIN, Output, Wishes},
     exit::Exit,
     health,
     plan::exit_of,
@@ -21,12 +21,12 @@ use super::{
     session::Session,
 };
 use crate::{
-    apply::{self, Allowed, ApplyResult, HostApplied},
+    apply::{self, Allowed, ApplyResult, Confirm, HostApplied},
     config::{inventory::HostSpec, rollout::Rollout as Rules},
     event::{Event, Happened},
     facts::Facts,
     fleet::{self, Coming},
-    host::HostError,
+    host::{HostError, run::RunId},
     plan::{HostPlan, HostResult},
     report::{
         self,
@@ -51,8 +51,10 @@ pub struct Wish {
     pub names: Names,
     /// Who asks.
     pub by: String,
-    /// What fell short is tried again before the next boot.
-    pub retry_short: bool,
+    /// What is planned beside what is declared.
+    pub wishes: Wishes,
+    /// How many seconds a host waits to be confirmed that a run may have cut off; 0 for not at all.
+    pub confirm_within: u32,
     /// A host is taken back whose run fails.
     pub rollback_on_failure: bool,
     /// How the change goes over the hosts.
@@ -72,7 +74,8 @@ impl Wish {
             allowed: Allowed::default(),
             names: Names::new(),
             by: by(),
-            retry_short: false,
+            wishes: Wishes::default(),
+            confirm_within: CONFIRM_WITHIN,
             rollback_on_failure: false,
             rules,
             retry_failed: false,
@@ -113,7 +116,7 @@ pub fn carry_out(
             record.tell(entry).map_err(|error| format!("the record of the run cannot be written: {error}"))?;
             Some(record)
         }
-        None if rollout.turns().contains(&Turn::Waiting) && !session.circumstances(false).offline => {
+        None if rollout.turns().contains(&Turn::Waiting) && !session.circumstances(Wishes::default()).offline => {
             begin(&members, wish, terminal)?
         }
         None => None,
@@ -304,9 +307,14 @@ fn apply_host(
         next += 1;
         wish.names.get(next - 1)
     };
-    let circumstances = session.circumstances(wish.retry_short);
-    let mut result = apply::apply(&mut host, planned, (&mut names, &wish.by), &compile, circumstances, on);
-    if let ApplyResult::Ran(ran) = &mut result {
+    let circumstances = session.circumstances(wish.wishes);
+    let anew = |run: &RunId| session.confirm(spec, run, Duration::from_secs(wish.confirm_within.into()));
+    let confirm = Confirm { within: wish.confirm_within, anew: &anew };
+    let confirm = Some(&confirm).filter(|confirm| confirm.within > 0 && session.can_be_cut_off(spec));
+    let mut result = apply::apply(&mut host, planned, (&mut names, &wish.by), &compile, circumstances, confirm, on);
+    if let ApplyResult::Ran(ran) = &mut result
+        && ran.taken_back.is_none()
+    {
         if !ran.has_failed() && !ran.is_interrupted() {
             ran.unwell = health::failing(session, spec, &health.after, Duration::from_secs(health.within.into()));
         }

@@ -33,7 +33,7 @@ pub fn save(path: &Path, args: &Plan, session: &Session, plans: &[HostPlan], ter
         by: by(),
         sources: session.project().digests(),
         root: session.root().map(absolute).transpose().map_err(|error| format!("--root: {error}"))?,
-        retry_short: args.retry_short,
+        retry_short: args.wishes.retry_short,
         inventory: data::to_data(session.project().reach()),
     };
     // Expanding is pure: with the facts of the plan it gives the declarations of the plan.
@@ -78,7 +78,7 @@ pub fn begin(
         refuse_for_documents(args)?;
         let mut session = Session::open(&args.documents, &args.reach, Some(&args.running), terminal)?;
         keep_only(&mut session.hosts, left)?;
-        let plans = session.plan(args.retry_short);
+        let plans = session.plan(args.wishes);
         return Ok((session, plans));
     }
     refuse_options(args)?;
@@ -180,7 +180,8 @@ fn refuse_options(args: &Apply) -> Result<(), Wrong> {
         ("--set", !args.documents.set.is_empty()),
         ("--modules", !args.documents.modules.is_empty()),
         ("--root", args.reach.root.is_some()),
-        ("--retry-short", args.retry_short),
+        ("--retry-short", args.wishes.retry_short),
+        ("--prune", args.wishes.prune),
     ];
     match options.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => {

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rayon::prelude::*;
@@ -16,7 +17,7 @@ use crate::{
     catalog::{self, Catalog},
     cli::{
         Terminal, Wrong,
-        args::{Documents, Reach, Running},
+        args::{Documents, Reach, Running, Wishes},
         progress::Progress,
         prompt,
     },
@@ -30,7 +31,7 @@ use crate::{
     facts::{self, Facts},
     fleet,
     graph::Graph,
-    host::{HostError, path::AbsPath},
+    host::{Host as _, HostError, path::AbsPath, run::RunId},
     plan::{
         self, HostPlan, HostResult,
         file::PlanFile,
@@ -212,9 +213,9 @@ impl Session {
 
     /// Returns what is known of the hosts before they are asked.
     #[must_use]
-    pub fn circumstances(&self, retry_short: bool) -> Circumstances {
-        let retry_short = self.saved.as_ref().map_or(retry_short, |saved| saved.about.retry_short);
-        Circumstances { offline: self.root.is_some(), retry_short }
+    pub fn circumstances(&self, wishes: Wishes) -> Circumstances {
+        let retry_short = self.saved.as_ref().map_or(wishes.retry_short, |saved| saved.about.retry_short);
+        Circumstances { offline: self.root.is_some(), retry_short, prune: wishes.prune }
     }
 
     /// Returns the documents.
@@ -251,16 +252,16 @@ impl Session {
     }
 
     /// Plans all selected hosts.
-    pub fn plan(&self, retry_short: bool) -> Vec<HostPlan> {
+    pub fn plan(&self, wishes: Wishes) -> Vec<HostPlan> {
         self.each(
             &self.hosts,
             "planned",
             |spec| &spec.name,
-            |spec, on| HostPlan { host: spec.name.to_string(), result: self.plan_host(spec, retry_short, on) },
+            |spec, on| HostPlan { host: spec.name.to_string(), result: self.plan_host(spec, wishes, on) },
         )
     }
 
-    fn plan_host(&self, spec: &HostSpec, retry_short: bool, on: &mut dyn FnMut(Happened)) -> HostResult {
+    fn plan_host(&self, spec: &HostSpec, wishes: Wishes, on: &mut dyn FnMut(Happened)) -> HostResult {
         if self.stop.load(Ordering::Relaxed) {
             return HostResult::Unreachable { error: "interrupted before it was contacted".into() };
         }
@@ -270,7 +271,7 @@ impl Session {
         };
         on(Happened::Connected);
         let compile = |facts: &Facts| fleet::on_core(|| self.compile(spec, facts));
-        match plan(&mut host, &compile, self.circumstances(retry_short), on) {
+        match plan(&mut host, &compile, self.circumstances(wishes), on) {
             Ok(mut planned) => {
                 planned.uploaded = host.pushed().map(Into::into);
                 HostResult::Planned(planned)
@@ -301,6 +302,31 @@ impl Session {
     /// As [`Connector::connect`].
     pub fn connect(&self, spec: &HostSpec, mode: Mode) -> Result<RemoteHost<Pipes>, HostError> {
         self.connector.connect(&self.target(spec)?, mode)
+    }
+
+    /// Tells whether a host is reached over a connection that a change can cut.
+    #[must_use]
+    pub fn can_be_cut_off(&self, spec: &HostSpec) -> bool {
+        self.root.is_none() && spec.connection() == Connection::Ssh
+    }
+
+    /// Confirms a run over a connection that shares nothing with those before; tries again as long as the host waits.
+    ///
+    /// # Errors
+    /// Says why the host was not reached the last time, or what it answered.
+    #[expect(clippy::disallowed_methods, reason = "the host waits by the clock too")]
+    pub fn confirm(&self, spec: &HostSpec, run: &RunId, within: Duration) -> Result<(), HostError> {
+        let began = Instant::now();
+        loop {
+            let target = self.target(spec)?;
+            let done = self.connector.anew().connect(&target, Mode::Apply).and_then(|mut host| host.confirm(run));
+            match done {
+                Err(HostError::Unreachable(_)) if began.elapsed() < within && !self.stop.load(Ordering::Relaxed) => {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Makes the catalog and graph of a host from its documents and facts.

@@ -123,6 +123,11 @@ fn implied(entries: &[Entry]) -> Vec<(usize, usize, String)> {
     for (at, links) in links.iter().enumerate() {
         for handle in links.needs.iter().flat_map(met_by) {
             if let Some(&provider) = providers.get(&handle) {
+                // What is taken back is so in the other order: a directory after what is in it.
+                if [provider, at].iter().all(|at| !entries[*at].restores.is_empty()) {
+                    edges.push((at, provider, format!("stands on what `{}` takes back", entries[provider].address)));
+                    continue;
+                }
                 edges.push((provider, at, format!("needs what `{}` provides", entries[provider].address)));
             }
         }

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod read;
 pub mod run;
 pub mod state;
+pub mod ledger;
 pub mod undo;
 
 use run::{Applied, RolledBack, Run, RunId, StepEvent};
@@ -56,6 +57,14 @@ pub trait Host: Send {
     /// Fails if there is no such run, if it was taken back already, or if the host is lost.
     fn undo(&mut self, what: &TakeBack) -> Result<TookBack, HostError> {
         self.rollback(&what.run).map(TookBack::Done)
+    }
+
+    /// Confirms a run that the host takes back otherwise, see [`Run::confirm_within`].
+    ///
+    /// # Errors
+    /// Fails if no such run waits to be confirmed, or the host is lost.
+    fn confirm(&mut self, run: &RunId) -> Result<(), HostError> {
+        Err(HostError::Refused(format!("no run `{run}` waits to be confirmed")))
     }
 }
 

@@ -85,6 +85,15 @@ impl Observed {
 
     fn place(&mut self, path: &AbsPath, new: &Answer) {
         for (read, answer) in &mut self.answers {
+            if let (Read::Path { path: asked, .. }, Answer::Directory { names: Some(names), .. }) = (read, &mut *answer)
+                && path.parent().as_ref() == Some(asked)
+            {
+                names.retain(|name| name != path.file_name());
+                if *new != Answer::Absent {
+                    let at = names.partition_point(|name| name.as_str() < path.file_name());
+                    names.insert(at, path.file_name().into());
+                }
+            }
             match (read, answer) {
                 // What a link points to is not looked up again; a planned link is followed by nobody in the same plan.
                 (Read::Path { path: asked, want, .. }, answer) if asked == path => *answer = cut(new, *want),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bytes::Bytes,
+    ledger,
     matcher::{Expectation, Matcher},
     path::AbsPath,
 };
@@ -338,6 +339,8 @@ impl Op {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
+            Self::Write { path, .. } if ledger::is_record(path) => "remember what was there".into(),
+            Self::Remove { path } if ledger::is_record(path) => "forget what was there".into(),
             Self::Write { path, .. } => format!("write {path}"),
             Self::Link { path, target } => format!("link {path} to {target}"),
             Self::Directory { path, .. } => format!("make directory {path}"),

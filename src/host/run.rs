@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{matcher::Expectation, op::Step};
+use super::{matcher::Expectation, op::Step, path::AbsPath, state::STATE_DIR};
 use crate::address::Address;
 
 /// The name of a run: `YYYYMMDDTHHMMSSZ-XXXX`, UTC, four hexadecimal digits of chance behind it.
@@ -26,6 +26,12 @@ impl RunId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns where a host keeps something of the run.
+    #[must_use]
+    pub fn place(&self, name: &str) -> AbsPath {
+        AbsPath::known(&format!("{STATE_DIR}/runs/{self}/{name}"))
     }
 }
 
@@ -86,6 +92,9 @@ pub struct Run {
     pub id: RunId,
     /// Who asked for it: user and machine of the controller, for the journal and the lock.
     pub by: String,
+    /// The run may cut the host off: unless somebody confirms it within so many seconds after its end, the host takes it back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub confirm_within: Option<u32>,
     /// What each resource needs done, in order.
     pub works: Vec<Work>,
 }

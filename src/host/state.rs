@@ -66,8 +66,17 @@ impl Short {
     }
 }
 
+/// What stands in the directory of a run that waits to be confirmed, see [`super::run::Run::confirm_within`].
+pub const UNCONFIRMED: &str = "unconfirmed";
+
+/// What stands there while the host takes it back because nobody confirmed it.
+pub const TAKING_BACK: &str = "taking-back";
+
+/// What stands in the directory of a run that did not come to its end.
+pub const UNFINISHED: [&str; 4] = ["open", "interrupted", UNCONFIRMED, TAKING_BACK];
+
 /// A record of a run that did not come to its end, in `runs/RUN/open` while it goes on or its executor died, in
-/// `runs/RUN/interrupted` once that was noticed or the run was told to stop. A later run that ends well removes it.
+/// `runs/RUN/interrupted` once that was noticed or the run was told to stop, in `runs/RUN/unconfirmed` while it waits to be confirmed. A later run that ends well removes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unfinished {
@@ -82,8 +91,8 @@ pub struct Unfinished {
 impl Unfinished {
     /// Asks for all records.
     #[must_use]
-    pub fn reads() -> [Read; 2] {
-        ["open", "interrupted"].map(|name| Read::glob(format!("{STATE_DIR}/runs/*/{name}")))
+    pub fn reads() -> [Read; 4] {
+        UNFINISHED.map(|name| Read::glob(format!("{STATE_DIR}/runs/*/{name}")))
     }
 
     /// Takes the records out of the answers, oldest run first.

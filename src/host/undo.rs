@@ -9,6 +9,7 @@ use super::{
     HostError,
     bytes::Digest,
     journal::Ending,
+    ledger,
     path::AbsPath,
     read::Answer,
     run::{RolledBack, RunId},
@@ -101,6 +102,12 @@ impl UndoPlan {
     pub fn digest(&self) -> Digest {
         let steps: Vec<UndoStep> = self.steps.iter().map(UndoStep::identity).collect();
         Digest::of(&serde_json::to_vec(&steps).expect("it is plain data with text keys"))
+    }
+
+    /// Returns what would be done beside keeping the ledger.
+    pub fn deeds(&self) -> impl Iterator<Item = &UndoStep> {
+        let keeps = |step: &UndoStep| matches!(&step.act, UndoAct::Path { path, .. } if ledger::is_record(path));
+        self.steps.iter().filter(move |step| !keeps(step))
     }
 
     /// Returns what somebody changed since the run.

@@ -33,6 +33,7 @@ use crate::{
         Host, HostError,
         exec::{LocalHost, Settings},
         fake::{Defect, FakeHost, Live, Node, World},
+        ledger::Ledger,
         matcher::{Expectation, Matcher},
         op::{Op, Owner, Step},
         path::AbsPath,
@@ -160,7 +161,7 @@ fn apply_on(host: &mut FakeHost, planned: &Planned, entries: &[Entry], number: u
     let compile = |_: &Facts| compile(entries);
     let mut numbers = [number, DEFERRED].into_iter();
     let mut runs = || run_id(numbers.next().expect("at most two runs"));
-    apply::apply(host, planned, (&mut runs, "me@here"), &compile, Circumstances::default(), &mut |_| ())
+    apply::apply(host, planned, (&mut runs, "me@here"), &compile, Circumstances::default(), None, &mut |_| ())
 }
 
 /// A host that answers but does nothing.
@@ -225,6 +226,9 @@ fn check(case: &Case, trial: Trial, tally: &mut Tally) -> Result<(), Broken> {
     let after = host.world.clone();
     taken_back(case, &planned, &mut host, 3)?;
     moved(case, &planned, &fresh)?;
+    if trial.defect.is_none() && !ran.outcomes.iter().any(|one| failed(&one.outcome)) {
+        pruned(case, &planned, &after)?;
+    }
     cut(case, &planned, &fresh, &after, ran.outcomes.iter().any(|one| failed(&one.outcome)))
 }
 
@@ -452,6 +456,45 @@ fn not_restored(case: &Case, planned: &Planned, now: &World) -> Vec<String> {
     told
 }
 
+/// The same for what the ledger brings back: what a program did stays, words of other people in files that are shared come back as
+/// words and not as bytes, and nobody keeps the extended attributes of a file that is gone.
+fn not_pruned(case: &Case, planned: &Planned, now: &World) -> Vec<String> {
+    let shared = |address: &Address| ["kernel_cmdline", "mount", "setting"].contains(&address.kind.as_str());
+    let mut ignored: BTreeSet<String> = planned
+        .changes()
+        .filter(|(resource, _)| shared(&resource.address))
+        .flat_map(|(_, change)| &change.files)
+        .filter(|file| file.before.is_some())
+        .map(|file| file.path.to_string())
+        .collect();
+    ignored.extend(["/srv/made", KEPT].map(String::from));
+    // A mount that no entry named, or with other options than its entry, is no declaration.
+    if case.world.text("/proc/self/mountinfo").is_some_and(|text| text.contains("/mnt/images")) {
+        ignored.insert("/proc/self/mountinfo".into());
+    }
+    if planned.changes().any(|(resource, _)| resource.address.kind == "kernel_cmdline") {
+        // A word of somebody else that was replaced comes back in vprov's file.
+        ignored
+            .extend(["/etc/default/grub.d", "/etc/default/grub.d/99-vprov.cfg", "/etc/default/grub"].map(String::from));
+        ignored.extend(["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"].map(String::from));
+    }
+    let plain = |world: &World| {
+        let mut world = world.clone();
+        for node in world.nodes.values_mut() {
+            if let Node::File { xattrs, .. } = node {
+                xattrs.clear();
+            }
+        }
+        // No service is declared any more, so none is restarted.
+        world.units.values_mut().for_each(|unit| unit.loaded.clear());
+        world
+    };
+    let case = Case { world: plain(&case.world), ..case.clone() };
+    let mut told = not_restored(&case, planned, &plain(now));
+    told.retain(|words| !ignored.iter().any(|path| words.starts_with(&format!("{path}: "))));
+    told
+}
+
 /// Law 3: rollback restores the world before for everything that the plan called reversible.
 fn taken_back(case: &Case, planned: &Planned, host: &mut FakeHost, law: u8) -> Result<(), Broken> {
     // What was deferred was done last.
@@ -469,6 +512,70 @@ fn taken_back(case: &Case, planned: &Planned, host: &mut FakeHost, law: u8) -> R
         }
         _ => nothing_owed(host, law),
     }
+}
+
+/// Law 10: what is declared no more is listed and left, and `--prune` brings back what was there before it was declared.
+fn pruned(case: &Case, planned: &Planned, after: &World) -> Result<(), Broken> {
+    let broken = |words: String| Broken(10, words);
+    let prune = Circumstances { prune: true, ..Circumstances::default() };
+    // All is dropped, then all but the last entry.
+    for kept in [case.entries.len() - 1, 0] {
+        let names: BTreeSet<&String> = case.entries[kept..].iter().filter_map(|entry| entry.name.as_ref()).collect();
+        let mut rest = case.entries[..kept].to_vec();
+        for entry in &mut rest {
+            entry.requires.retain(|name| !names.contains(name));
+            entry.notify.retain(|name| !names.contains(name));
+        }
+        if kept > 0 && compile(&rest).is_err() {
+            continue;
+        }
+        let compiled = |_: &Facts| compile(&rest);
+        let mut host = host(after.clone());
+        let listed = match plan(&mut host, &compiled, Circumstances::default(), &mut |_| ()) {
+            Ok(listed) => listed,
+            Err(error) => return Err(broken(format!("{error:?}"))),
+        };
+        if kept == 0 && listed.changes().next().is_some() {
+            return Err(broken(format!("nothing is declared, and the plan has changes: {listed:?}")));
+        }
+        let records: BTreeSet<String> =
+            Ledger::decode(Some(&read_one(&mut host, &Ledger::read()))).records.into_keys().collect();
+        let orphans: BTreeSet<String> = listed.orphaned.iter().map(|orphan| orphan.address.name.clone()).collect();
+        if kept == 0 && records != orphans {
+            return Err(broken(format!("{records:?} are remembered, and {orphans:?} listed")));
+        }
+        let Ok(pruning) = plan(&mut host, &compiled, prune, &mut |_| ()) else { return Err(broken("no plan".into())) };
+        trips(&pruning)?;
+        foreign_lines(&pruning).map_err(|Broken(_, words)| broken(words))?;
+        let mut runs = {
+            let mut number = 50;
+            move || {
+                number += 1;
+                run_id(number)
+            }
+        };
+        let result = apply::apply(&mut host, &pruning, (&mut runs, "me@here"), &compiled, prune, None, &mut |_| ());
+        let ran = match result {
+            ApplyResult::Nothing => None,
+            ApplyResult::Ran(ran) => Some(ran),
+            other => return Err(broken(format!("{other:?}"))),
+        };
+        let failed = |ran: &Ran| ran.outcomes.iter().any(|one| !matches!(one.outcome, Outcome::Done { .. }));
+        if let Some(ran) = ran.filter(|ran| failed(ran)) {
+            return Err(broken(format!("{ran:?}")));
+        }
+        let Ok(second) = plan(&mut host, &compiled, prune, &mut |_| ()) else { return Err(broken("no plan".into())) };
+        if second.changes().next().is_some() || !second.orphaned.is_empty() {
+            return Err(broken(format!("a second plan has {:?} and {:?}", second.resources, second.orphaned)));
+        }
+        if kept == 0 {
+            let told = not_pruned(case, planned, &host.world);
+            if !told.is_empty() {
+                return Err(broken(format!("{told:?}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Law 4: a cut at any point, followed by rollback, restores the world; followed by apply, it converges with nothing owed.
@@ -496,9 +603,7 @@ fn cut(
             other => return Err(at(Broken(4, format!("{other:?}")))),
         };
         converged(case, &mut host, ran.as_deref()).map_err(at)?;
-        let mut told = after.differences(&host.world);
-        // Whether a person wants merging stopped or a run was cut while pages were unmerged cannot be told apart.
-        told.retain(|words| !words.starts_with("/sys/kernel/mm/ksm/run: "));
+        let told = after.differences(&host.world);
         if !failed && !told.is_empty() {
             return Err(at(Broken(4, format!("it ends elsewhere: {told:?}"))));
         }

@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod boot;
 pub mod conf_d;
+pub mod connection;
 pub mod cpuinfo;
 pub mod fstab;
 pub mod glob;

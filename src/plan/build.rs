@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Value, json};
+
 use super::{Change, FileChange, Planned, ResourcePlan, Verdict};
 use crate::{
     address::Address,
-    catalog::Catalog,
+    catalog::{Catalog, Entry},
     facts::Facts,
     graph::{Edge, Graph},
     host::{
         bytes::Bytes,
+        ledger::{self, Ledger, Record},
+        matcher::{Expectation, Matcher},
         observed::Observed,
         op::{Op, Source, Step},
         path::AbsPath,
@@ -17,14 +21,22 @@ use crate::{
         read::{Answer, Read},
         state::{Owed, Unfinished},
     },
-    resource::{Cannot, Difference, Disruption, Remark, Seen, state::Action},
+    os::connection,
+    resource::{Cannot, Difference, Disruption, Memory, Remark, Seen, state::Action},
 };
 
 /// Builds the plan of one host from what was read of it.
 #[must_use]
-pub fn build(catalog: &Catalog, graph: &Graph, facts: &Facts, offline: bool, observed: Observed) -> Planned {
+pub fn build(
+    catalog: &Catalog,
+    graph: &Graph,
+    facts: &Facts,
+    offline: bool,
+    observed: Observed,
+    ledger: &Ledger,
+) -> Planned {
     let interrupted = Unfinished::decode(Unfinished::reads().iter().map(|read| observed.get(read))).pop();
-    let mut builder = Builder::new(graph, observed);
+    let mut builder = Builder::new(graph, observed, ledger);
     for &at in &graph.order {
         builder.plan(at, catalog, facts, offline);
     }
@@ -35,11 +47,14 @@ pub fn build(catalog: &Catalog, graph: &Graph, facts: &Facts, offline: bool, obs
         resources: builder.resources,
         uploaded: None,
         interrupted,
+        orphaned: vec![],
     }
 }
 
 struct Builder<'a> {
     graph: &'a Graph,
+    /// What the host remembers.
+    ledger: &'a Ledger,
     /// What was read, with the announced results of everything planned so far laid over it.
     world: Observed,
     resources: Vec<ResourcePlan>,
@@ -52,7 +67,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(graph: &'a Graph, world: Observed) -> Self {
+    fn new(graph: &'a Graph, mut world: Observed, ledger: &'a Ledger) -> Self {
         let owed = match world.get(&Owed::read()) {
             Some(Answer::Paths(paths)) => paths
                 .iter()
@@ -61,13 +76,19 @@ impl<'a> Builder<'a> {
                 .collect(),
             _ => BTreeSet::new(),
         };
-        Self { graph, world, resources: vec![], place: BTreeMap::new(), after: BTreeMap::new(), owed }
+        if let Some(Answer::Paths(records)) = world.get(&Ledger::read()).cloned() {
+            for (path, answer) in records {
+                world.put(Read::entry(path), answer);
+            }
+        }
+        Self { graph, ledger, world, resources: vec![], place: BTreeMap::new(), after: BTreeMap::new(), owed }
     }
 
     fn plan(&mut self, at: usize, catalog: &Catalog, facts: &Facts, offline: bool) {
         let entry = &catalog.entries[at];
         let seen = Seen { observed: &self.world, facts, offline };
         let comparison = entry.resource.compare(&seen);
+        let sensitive = comparison.sensitive || entry.sensitive;
         let because = self.notifiers(at, &entry.address);
         let verdict = match (self.blocker(at), comparison.result) {
             (Some(by), _) => Verdict::Blocked { by: self.resources[by].address.clone() },
@@ -79,7 +100,7 @@ impl<'a> Builder<'a> {
             }
             (None, Ok(difference)) => {
                 let refresh = if because.is_empty() { vec![] } else { entry.resource.refresh(&seen) };
-                self.change(at, catalog, difference, refresh, because)
+                self.change(at, catalog, difference, (refresh, because), sensitive)
             }
         };
         if let Verdict::Change(change) = &verdict {
@@ -97,7 +118,8 @@ impl<'a> Builder<'a> {
             remarks,
             from_facts: entry.from_facts.clone(),
             overridden: entry.overridden.clone(),
-            sensitive: comparison.sensitive || entry.sensitive,
+            restores: entry.restores.clone(),
+            sensitive,
         });
     }
 
@@ -107,11 +129,12 @@ impl<'a> Builder<'a> {
         at: usize,
         catalog: &Catalog,
         difference: Option<Difference>,
-        mut refresh: Vec<Step>,
-        because: Vec<String>,
+        (mut refresh, because): (Vec<Step>, Vec<String>),
+        sensitive: bool,
     ) -> Verdict {
         let needs = self.needs(at);
-        if difference.is_none() && refresh.is_empty() {
+        let restores = &catalog.entries[at].restores;
+        if difference.is_none() && refresh.is_empty() && restores.is_empty() {
             self.after.insert(at, needs);
             return Verdict::Converged;
         }
@@ -120,9 +143,12 @@ impl<'a> Builder<'a> {
             last.settles.push(catalog.entries[at].address.to_string());
         }
         let refreshed = !refresh.is_empty();
-        let refresh_only =
-            Difference { action: Action::Refresh, fields: vec![], steps: vec![], disturbs: Disruption::Service };
-        let Difference { action, fields, mut steps, mut disturbs } = difference.unwrap_or(refresh_only);
+        let (action, disturbs) = match refreshed {
+            true => (Action::Refresh, Disruption::Service),
+            false => (Action::Forget, Disruption::Nothing),
+        };
+        let by_others = Difference { action, fields: vec![], steps: vec![], disturbs, memories: vec![] };
+        let Difference { action, fields, mut steps, mut disturbs, memories } = difference.unwrap_or(by_others);
         let owes: Vec<String> = self
             .graph
             .notified_by(at)
@@ -131,22 +157,83 @@ impl<'a> Builder<'a> {
             .into_iter()
             .collect();
         for step in steps.iter_mut().filter(|step| !matches!(step.op, Op::Stage { .. } | Op::Check(_))) {
-            step.owes.clone_from(&owes);
+            step.owes.extend(owes.iter().cloned());
         }
         if refreshed {
             disturbs = disturbs.max(Disruption::Service);
         }
         steps.append(&mut refresh);
+        // What is remembered is so before anything is done, and forgotten after everything is.
+        let mut steps: Vec<Step> =
+            self.remember(&catalog.entries[at], memories, (&owes, sensitive)).into_iter().chain(steps).collect();
+        for thing in restores {
+            let path = ledger::place(thing);
+            steps.push(self.keep(Op::Remove { path: path.clone() }, &path, Matcher::Absent));
+        }
         Verdict::Change(Change {
             action,
             fields,
             needs: needs.into_iter().collect(),
             files: self.files(&steps),
             disturbs,
+            connection: steps.iter().any(|step| connection::may_cut(&step.op)),
             reversible: steps.iter().all(|step| step.op.is_reversible()),
             because: if refreshed { because } else { vec![] },
             steps,
         })
+    }
+
+    /// Returns the steps that write into the ledger what a change leaves and what was there before, where that is new.
+    fn remember(
+        &mut self,
+        entry: &Entry,
+        memories: Vec<Memory>,
+        (notifies, sensitive): (&[String], bool),
+    ) -> Vec<Step> {
+        // What only takes back is remembered nowhere else.
+        if self.ledger.is_denied || (!entry.restores.is_empty() && entry.places.is_empty()) {
+            return vec![];
+        }
+        let mut steps = vec![];
+        for memory in memories.into_iter().filter(|memory| !entry.restores.contains(&memory.thing)) {
+            let known = self.ledger.records.get(&memory.thing);
+            if memory.only_if_known && known.is_none() {
+                continue;
+            }
+            let address =
+                known.map_or_else(|| Address::new(&entry.address.kind, &memory.thing), |known| known.address.clone());
+            let before = known.map(|known| known.before.clone());
+            let record = Record {
+                format: ledger::FORMAT.into(),
+                address,
+                left: json!(memory.left),
+                before: match before {
+                    Some(known) if memory.by_attribute => joined(known, &json!(memory.before)),
+                    Some(known) => known,
+                    None => json!(memory.before),
+                },
+                notifies: notifies.iter().cloned().collect(),
+                sensitive: sensitive || known.is_some_and(|known| known.sensitive),
+            };
+            if known == Some(&record) {
+                continue;
+            }
+            let (path, content) = (ledger::place(&memory.thing), record.encode());
+            let announced = Matcher::File { digest: content.digest(), mode: 0o600, uid: 0, gid: 0 };
+            steps.push(self.keep(record.write(), &path, announced));
+        }
+        steps
+    }
+
+    /// Makes a step that keeps the ledger.
+    fn keep(&mut self, op: Op, path: &AbsPath, announced: Matcher) -> Step {
+        let read = Read::entry(path.clone());
+        if self.world.get(&read).is_none() {
+            self.world.put(read.clone(), Answer::Absent);
+        }
+        let seen = self.world.get(&read).unwrap_or(&Answer::Absent);
+        let guard = Expectation::new(read.clone(), Matcher::same_as(seen));
+        Step::new(op).guard(guard).after(Expectation::new(read, announced))
     }
 
     /// Returns the verdict of a resource that only makes sense once an opaque one before it is there: it lies within what that
@@ -206,7 +293,7 @@ impl<'a> Builder<'a> {
     fn files(&self, steps: &[Step]) -> Vec<FileChange> {
         let mut staged: BTreeMap<&str, &Bytes> = BTreeMap::new();
         let mut files: Vec<FileChange> = vec![];
-        for step in steps {
+        for step in ledger::deeds(steps) {
             let (path, after): (&AbsPath, Option<Bytes>) = match &step.op {
                 Op::Stage { name, source: Source::Content(content) } => {
                     staged.insert(name, content);
@@ -253,6 +340,16 @@ impl<'a> Builder<'a> {
         });
         probes.collect()
     }
+}
+
+/// Adds to what was there before the attributes that were not managed then.
+fn joined(mut known: Value, more: &Value) -> Value {
+    if let (Some(known), Some(more)) = (known["params"].as_object_mut(), more["params"].as_object()) {
+        for (name, value) in more {
+            known.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    known
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Planning one host from the first question to the plan.
 
-use super::{Planned, build, observe};
+use super::{
+    Planned, build, observe,
+    orphans::{self, Found, Orphan, Standing},
+};
 use crate::{
     catalog::Catalog,
     diag::Diagnostics,
@@ -9,10 +12,12 @@ use crate::{
     graph::Graph,
     host::{
         Host, HostError,
+        ledger::Ledger,
         observed::Observed,
         read::Read,
         state::{Owed, STATE_DIR, Unfinished},
     },
+    resource::{AnyResource, Seen},
 };
 
 /// What a host's documents come to once its facts are known: pure, so the caller may do it wherever there is a core free.
@@ -25,6 +30,8 @@ pub struct Circumstances {
     pub offline: bool,
     /// What fell short is tried again before the next boot.
     pub retry_short: bool,
+    /// What was declared once and is no more is taken back.
+    pub prune: bool,
 }
 
 /// Why a host could not be planned.
@@ -49,11 +56,15 @@ impl From<HostError> for PlanError {
 pub fn facts(host: &mut dyn Host) -> Result<(Facts, Observed), HostError> {
     let mut observed = Observed::default();
     // What a cut run left due is asked for with the facts, so that it costs no round.
-    let left = [Owed::read()].into_iter().chain(Unfinished::reads());
+    let left = [Owed::read(), Ledger::read()].into_iter().chain(Unfinished::reads());
     let reads: Vec<Read> = facts::reads().into_iter().chain(left).collect();
     observe::ask(host, &mut observed, reads)?;
     let facts = facts::decode(&observed).map_err(|error| HostError::Refused(error.to_string()))?;
     Ok((facts, observed))
+}
+
+fn resources(catalog: &Catalog) -> Vec<&dyn AnyResource> {
+    catalog.entries.iter().map(|entry| &*entry.resource).collect()
 }
 
 /// Plans a host.
@@ -68,13 +79,26 @@ pub fn plan(
 ) -> Result<Planned, PlanError> {
     let (facts, mut observed) = facts(host)?;
     on(Happened::Facts);
-    let (catalog, graph) = compile(&facts).map_err(PlanError::Documents)?;
+    let (mut catalog, mut graph) = compile(&facts).map_err(PlanError::Documents)?;
     let offline = circumstances.offline;
-    observe::observe(host, &catalog, &facts, offline, &mut observed)?;
+    observe::observe(host, &resources(&catalog), &facts, offline, &mut observed)?;
     if circumstances.retry_short {
         observed.forget(&format!("{STATE_DIR}/short"));
     }
-    let planned = build::build(&catalog, &graph, &facts, offline, observed);
+    let ledger = Ledger::decode(observed.get(&Ledger::read()));
+    let found = orphans::find(&ledger, &catalog, &Seen { observed: &observed, facts: &facts, offline });
+    let asked: Vec<&dyn AnyResource> = found.iter().flat_map(Found::resources).collect();
+    observe::observe(host, &asked, &facts, offline, &mut observed)?;
+    let seen = Seen { observed: &observed, facts: &facts, offline };
+    let mut orphaned: Vec<Orphan> = found.iter().map(|found| found.orphan(&seen)).collect();
+    if circumstances.prune && orphans::adopt(&mut catalog, found, &orphaned) {
+        graph = Graph::build(&catalog).map_err(PlanError::Documents)?;
+        observe::observe(host, &resources(&catalog), &facts, offline, &mut observed)?;
+        orphaned.retain(|orphan| !matches!(orphan.standing, Standing::Untouched | Standing::AsBefore));
+    }
+    orphaned.extend(orphans::unread(&ledger));
+    let mut planned = build::build(&catalog, &graph, &facts, offline, observed, &ledger);
+    planned.orphaned = orphaned;
     on(Happened::Planned);
     Ok(planned)
 }

@@ -2,11 +2,14 @@
 
 pub mod observe;
 pub mod build;
+pub mod orphans;
 pub mod host;
 pub mod lines;
 pub mod file;
 
 use std::collections::BTreeSet;
+
+use orphans::Orphan;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +75,9 @@ pub struct Planned {
     /// A run on this host that did not come to its end, and none ended well since: the newest, if there are several.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interrupted: Option<Unfinished>,
+    /// What was declared once and is no more, by the ledger of the host; without what this plan takes back.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub orphaned: Vec<Orphan>,
     /// Programs that the user named (`unless`, `assert`) and that ran while planning, where nothing can be written.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub probes: Vec<String>,
@@ -94,6 +100,9 @@ pub struct ResourcePlan {
     /// The weaker declarations that it overrides.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub overridden: BTreeSet<Overridden>,
+    /// The things of the ledger that it takes back, because they are declared no more.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub restores: BTreeSet<String>,
     /// Contents and values are secret: no report shows them unless it was asked to.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub sensitive: bool,
@@ -158,6 +167,9 @@ pub struct Change {
     pub files: Vec<FileChange>,
     /// What it disturbs.
     pub disturbs: Disruption,
+    /// It may cut the controller off: over SSH it is confirmed over a new connection, or the host takes it back.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub connection: bool,
     /// Whether a rollback can take it back.
     pub reversible: bool,
     /// The resources that made it due, where it is refreshed because of them.
@@ -188,6 +200,8 @@ pub struct Counts {
     pub failed: usize,
     /// Blocked by failed ones.
     pub blocked: usize,
+    /// Things that were declared once and are no more.
+    pub orphaned: usize,
 }
 
 /// Tells whether a field says who may do what with a thing: that is never secret.
@@ -220,7 +234,7 @@ impl Planned {
     /// Counts the verdicts.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let mut counts = Counts { orphaned: self.orphaned.len(), ..Counts::default() };
         for resource in &self.resources {
             let count = match &resource.verdict {
                 Verdict::Converged => &mut counts.converged,
@@ -289,6 +303,6 @@ impl Planned {
                 sensitive: resource.sensitive,
             });
         }
-        Run { id, by, works }
+        Run { id, by, confirm_within: None, works }
     }
 }

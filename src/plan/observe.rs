@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    catalog::Catalog,
     facts::Facts,
     host::{Host, HostError, observed::Observed, read::Read, state::Owed},
-    resource::Seen,
+    resource::{AnyResource, Seen},
 };
 
 /// How often resources may ask again, given what they saw. Two is what kinds need; the rest is a guard against a mistake.
@@ -36,20 +35,20 @@ pub fn ask(
     Ok(())
 }
 
-/// Reads all that the resources of a catalog ask for, in rounds, each one message for all of them.
+/// Reads all that resources ask for, in rounds, each one message for all of them.
 ///
 /// # Errors
 /// As [`Host::read`]; also if resources never stop asking, which is a mistake in a kind.
 pub fn observe(
     host: &mut dyn Host,
-    catalog: &Catalog,
+    resources: &[&dyn AnyResource],
     facts: &Facts,
     offline: bool,
     observed: &mut Observed,
 ) -> Result<(), HostError> {
     for _ in 0..ROUNDS {
         let seen = Seen { observed, facts, offline };
-        let mut wanted: BTreeSet<Read> = catalog.entries.iter().flat_map(|entry| entry.resource.reads(&seen)).collect();
+        let mut wanted: BTreeSet<Read> = resources.iter().flat_map(|resource| resource.reads(&seen)).collect();
         wanted.insert(Owed::read());
         wanted.retain(|read| observed.get(read).is_none());
         if wanted.is_empty() {

@@ -6,7 +6,7 @@ use super::{
     text::{Look, Tone, count, shown},
 };
 use crate::{
-    apply::{ApplyResult, HostApplied, Ran, ResourceRemark, TakenBack},
+    apply::{ApplyResult, Confirmation, HostApplied, Ran, ResourceRemark, TakenBack},
     config::fold,
     host::run::{Moved, Outcome, RolledBack, RunId, utc},
     rollout::Stopped,
@@ -135,6 +135,9 @@ fn recap(result: &ApplyResult) -> (&'static str, Tone, String) {
                     parts.push(format!("{n} {word}"));
                 }
             }
+            if ran.confirmation == Some(Confirmation::Confirmed) {
+                parts.push("confirmed over a new connection".into());
+            }
             parts.push(format!("run {}", ran.run));
             let (word, tone) = match &ran.taken_back {
                 Some(TakenBack::Done(done)) if done.left.is_empty() && !done.interrupted => ("taken back", Tone::Bad),
@@ -220,6 +223,12 @@ fn put_ran(out: &mut String, look: Look, ran: &Ran) {
             redact::remark(&mut remark);
         }
         put_remarks(out, look, &[remark]);
+    }
+    if let Some(Confirmation::Missed { error }) = &ran.confirmation {
+        out.push_str("  ");
+        look.put(out, Tone::Bad, "! not reached over a new connection, so the host takes the run back by itself");
+        out.push('\n');
+        put_error(out, error);
     }
     match &ran.taken_back {
         Some(TakenBack::Done(done)) => put_taken_back(out, look, done),

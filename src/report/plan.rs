@@ -15,7 +15,12 @@ use crate::{
         run::{NOT_SHOWN, utc},
         state::Unfinished,
     },
-    plan::{Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict, file::PlanFile, is_metadata},
+    plan::{
+        Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict,
+        file::PlanFile,
+        is_metadata,
+        orphans::{Orphan, Standing},
+    },
     resource::{Disruption, Remark, state::Action},
 };
 
@@ -80,6 +85,9 @@ fn body(plan: &HostPlan, look: Look) -> String {
             for resource in &planned.resources {
                 put_resource(&mut out, look, resource);
             }
+            for orphan in &planned.orphaned {
+                put_orphan(&mut out, look, orphan);
+            }
             if let Some(place) = &planned.uploaded {
                 note(&mut out, look, &format!("the executor was uploaded to {place} for this plan"));
             }
@@ -107,6 +115,19 @@ fn put_interrupted(out: &mut String, look: Look, left: &Unfinished) {
         left.run
     );
     detail(out, look, Tone::Plain, &text);
+}
+
+fn put_orphan(out: &mut String, look: Look, orphan: &Orphan) {
+    out.push_str("  ");
+    look.put(out, Tone::Notice, "o orphaned");
+    out.push_str(&format!(" {}\n", shown(&orphan.address.to_string())));
+    let text = match &orphan.standing {
+        Standing::Untouched => "declared once and no more; `--prune` brings back what was there before",
+        Standing::AsBefore => "declared once and no more, and as it was before; `--prune` forgets it",
+        Standing::Changed => "declared once and no more, but changed since vprov wrote it; it stays as it is",
+        Standing::Unknown { reason } => reason,
+    };
+    detail(out, look, Tone::Plain, text);
 }
 
 fn note(out: &mut String, look: Look, text: &str) {
@@ -172,6 +193,10 @@ fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
         let names: Vec<&str> = resource.from_facts.iter().map(String::as_str).collect();
         detail(out, look, Tone::Faint, &format!("computed from facts: {}", names.join(", ")));
     }
+    if !resource.restores.is_empty() {
+        let things: Vec<&str> = resource.restores.iter().map(String::as_str).collect();
+        detail(out, look, Tone::Plain, &format!("declared no more, so it is as before again: {}", things.join(", ")));
+    }
     for over in &resource.overridden {
         detail(out, look, Tone::Faint, &format!("{}: the {} overrides the {}", over.what, over.by, over.over));
     }
@@ -193,6 +218,7 @@ pub fn sign(action: Action) -> (&'static str, &'static str, Tone) {
         Action::Delete => ("-", "remove", Tone::Bad),
         Action::Refresh => ("*", "refresh", Tone::Notice),
         Action::Run => (">", "run", Tone::Notice),
+        Action::Forget => ("-", "forget", Tone::Faint),
     }
 }
 
@@ -234,6 +260,11 @@ fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Ch
         Disruption::Guests => {
             detail(out, look, Tone::Notice, "disturbs: guests feel this; needs --allow guest-visible")
         }
+    }
+    if change.connection {
+        let text =
+            "may cut the connection: over SSH it is confirmed over a new one, else the host takes it back by itself";
+        detail(out, look, Tone::Notice, text);
     }
     if !change.reversible {
         detail(out, look, Tone::Notice, "cannot be rolled back");
@@ -322,6 +353,7 @@ fn host_counts(counts: Counts) -> String {
         (counts.reboot, "reboot pending", "reboots pending"),
         (counts.short, "short", "short"),
         (counts.warnings, "with a warning", "with warnings"),
+        (counts.orphaned, "orphaned", "orphaned"),
     ];
     let words =
         parts.iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| format!("{n} {}", if *n == 1 { one } else { many }));
@@ -348,7 +380,7 @@ fn summary(out: &mut String, plans: &[HostPlan], look: Look) {
         look.put(out, Tone::Good, "No changes.");
     } else {
         look.put(out, Tone::Heading, "Plan:");
-        let words: Vec<String> = ["create", "change", "remove", "refresh", "run"]
+        let words: Vec<String> = ["create", "change", "remove", "refresh", "run", "forget"]
             .iter()
             .filter_map(|word| actions.get(word).map(|n| format!("{n} to {word}")))
             .collect();
@@ -361,6 +393,7 @@ fn summary(out: &mut String, plans: &[HostPlan], look: Look) {
     for (n, word) in [
         (hosts(|counts| counts.reboot > 0), "waiting for a reboot"),
         (hosts(|counts| counts.unknown > 0), "not fully readable (needs root)"),
+        (hosts(|counts| counts.orphaned > 0), "with what is declared no more"),
         (hosts(|counts| counts.failed > 0), "with failures"),
         (plans.iter().filter(|plan| matches!(plan.result, HostResult::Failed { .. })).count(), "failed"),
         (plans.iter().filter(|plan| matches!(plan.result, HostResult::Unreachable { .. })).count(), "unreachable"),

@@ -183,10 +183,10 @@ fn body(host: &HostUndo, look: Look) -> String {
     match (&host.plan, &host.result) {
         (Some(plan), _) => {
             out.push_str(&format!("  takes back the run {} by {}\n", plan.run, shown(&plan.by)));
-            for step in &plan.steps {
+            for step in plan.deeds() {
                 put_step(&mut out, look, step);
             }
-            if plan.steps.is_empty() {
+            if plan.deeds().next().is_none() {
                 out.push_str("  everything is as it was before that run\n");
             }
         }

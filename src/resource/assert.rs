@@ -11,7 +11,8 @@ use crate::host::{
 };
 
 /// A condition that is checked before anything is done: where it does not hold, the host is left untouched. It is either
-/// an expression, or a program that ends with 0 and runs while planning, where nothing can be written.
+/// an expression, or a program that ends with 0 and runs while planning, where nothing can be written. Removing it from the
+/// configuration changes nothing.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assert {

@@ -15,7 +15,7 @@ use crate::host::{
 /// A program that is run unless `creates` exists or `unless` ends with 0. No shell is involved. What the program does is not
 /// known to vprov: a plan shows only that it will run, and a rollback needs `undo`. Below `--root` it does not run.
 ///
-/// Removing it from the configuration changes nothing.
+/// Removing it from the configuration changes nothing, and nothing is listed as orphaned: what the program did stays.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {

@@ -15,6 +15,9 @@ use crate::host::{
 };
 
 /// A directory. Missing directories above it are made too, with mode 0755 and owner root.
+///
+/// Removing it from the configuration leaves the directory and plans list it as orphaned; `--prune` brings back owner and mode, or
+/// removes it if it was not there before and is empty.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {

@@ -23,7 +23,8 @@ use crate::{
 /// symbolic link or anything else that is no file stands, nothing is changed. A file that is not readable by everybody
 /// is sensitive: no report shows its content.
 ///
-/// Removing it from the configuration leaves the file; `ensure: absent` removes it.
+/// Removing it from the configuration leaves the file and plans list it as orphaned; `--prune` brings back what stood there before,
+/// without extended attributes where the file is made again. `ensure: absent` removes it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{Cannot, Claim, Handle, Links, Problem, Remark, Resource, Seen, seen::parents_reads};
+use super::{Cannot, Claim, Declaration, Handle, Links, Memory, Problem, Remark, Resource, Seen, seen::parents_reads};
 use crate::{
     host::{
         matcher::{Expectation, Lines, Matcher},
@@ -38,6 +39,9 @@ const LEAST: u64 = 512 << 20;
 /// generator, checked (`grub-script-check`, the wanted parameters on each entry, every kernel that it names exists) and only
 /// then installed. Which boot loader serves the host is read from it, never guessed; without a driver for it this
 /// resource alone is refused, with what a person can do.
+///
+/// Removing it from the configuration leaves the parameter (with the next edit it goes, where vprov has a file of its own) and plans list
+/// it as orphaned; `--prune` brings back the value before, or removes it.
 ///
 /// A parameter takes effect at the next boot: the plan shows what is wanted, what the next boot will have and what runs, and
 /// says that a reboot is due until they agree. Huge pages must leave the host a tenth of its memory, and at least 1 GiB.
@@ -91,13 +95,18 @@ struct Boot {
     advice: Vec<Advice>,
     /// How many entries of the menu lack something once the files are written.
     due: usize,
+    /// Parameters are wanted for Xen, and no entry of the menu boots it.
+    lacks_xen: bool,
 }
+
+const NO_XEN: &str = "no entry of the boot menu boots Xen, so there is no line for its parameters";
 
 impl Resource for KernelCmdline {
     const KIND: &'static str = "kernel_cmdline";
     const EXAMPLE: &'static str =
         "kernel_cmdline: { parameters: [intel_iommu=on, \"default_hugepagesz=1G hugepagesz=1G hugepages=4\"] }";
     const IN_FILES: &'static [&'static str] = &["linux", "xen", "dom0"];
+    const SHARED: bool = true;
     type State = State;
 
     fn name(&self) -> String {
@@ -200,11 +209,9 @@ impl Resource for KernelCmdline {
         if let Some(request) = &boot.wanted.linux {
             self.check_memory(seen, request)?;
         }
-        if boot.wanted.xen.as_ref().is_some_and(|request| !request.parameters().is_empty())
-            && !boot.menu.boot_entries().iter().any(|entry| entry.is_xen())
-        {
-            let text = "no entry of the boot menu boots Xen, so there is no line for its parameters";
-            return Err(Cannot::Refused(format!("{text}; install the hypervisor first")));
+        // Linux' line is brought there first; then the refusal says what is missing.
+        if boot.lacks_xen && (boot.wanted.linux.is_none() || (boot.edit.files.is_empty() && boot.due == 0)) {
+            return Err(Cannot::Refused(format!("{NO_XEN}; install the hypervisor first")));
         }
         Ok(Some(boot.after()))
     }
@@ -228,6 +235,43 @@ impl Resource for KernelCmdline {
         Ok(steps)
     }
 
+    fn remembers(&self, seen: &Seen, _: Option<&State>, _: Option<&State>, _: &[Step]) -> Vec<Memory> {
+        let Ok(boot) = self.boot(seen) else { return vec![] };
+        let mut memories = vec![];
+        for target in [Target::Linux, Target::Xen] {
+            let Some(request) = boot.wanted.of(target) else { continue };
+            let line = CommandLine::parse(boot.edit.before.of(target));
+            let absent = request.absent().iter().filter_map(|absent| match absent {
+                Absent::Group(group) => Some(group.clone()),
+                Absent::Token(_) => None,
+            });
+            for group in request.groups().into_iter().chain(absent) {
+                let (was, is) = (texts(&line.group(&group)), texts(&request.group(&group)));
+                if was != is {
+                    let of = |words: &[String]| Declaration::new(Self::KIND, declared(target, &group, words));
+                    memories.push(Memory::new(claim_key(target, &group), of(&is), of(&was)));
+                }
+            }
+        }
+        memories
+    }
+
+    fn things(&self, _: &Seen) -> BTreeSet<String> {
+        self.claims().into_iter().map(|claim| claim.key).collect()
+    }
+
+    /// A parameter of one file with others goes with the next edit of it, so one that is gone is as vprov left it too.
+    fn stands(&self, seen: &Seen) -> Result<bool, Cannot> {
+        let boot = self.boot(seen)?;
+        let stands = |target: Target| {
+            let line = CommandLine::parse(boot.edit.before.of(target));
+            boot.wanted
+                .of(target)
+                .is_none_or(|request| request.differences(&line).iter().all(|difference| difference.found.is_empty()))
+        };
+        Ok(stands(Target::Linux) && stands(Target::Xen))
+    }
+
     fn remarks(&self, seen: &Seen) -> Vec<Remark> {
         let Ok(boot) = self.boot(seen) else { return vec![] };
         let mut remarks: Vec<Remark> = boot
@@ -236,6 +280,9 @@ impl Resource for KernelCmdline {
             .map(|advice| Remark::warning(format!("`{}`: {}", advice.parameter, advice.text)))
             .collect();
         remarks.extend(boot.edit.notes.iter().map(Remark::warning));
+        if boot.lacks_xen {
+            remarks.push(Remark::warning_with_help(NO_XEN, "install the hypervisor, or declare them where it is"));
+        }
         if seen.offline {
             if boot.due > 0 {
                 let (file, argv) = (&boot.edit.generator.grub_cfg, boot.edit.generator.generate.join(" "));
@@ -320,9 +367,11 @@ impl KernelCmdline {
     }
 
     fn boot(&self, seen: &Seen) -> Result<Boot, Cannot> {
-        let (wanted, advice) = self.wanted()?;
+        let (mut wanted, advice) = self.wanted()?;
         let evidence = collect(seen)?;
-        let edit = driver::plan(&evidence, &wanted).map_err(|error| Cannot::Refused(error.to_string()))?;
+        let planned =
+            |wanted: &Wanted| driver::plan(&evidence, wanted).map_err(|error| Cannot::Refused(error.to_string()));
+        let mut edit = planned(&wanted)?;
         for file in &edit.files {
             // What is written is what stands there, not what a link leads to.
             seen.entry(&file.path)?;
@@ -335,11 +384,17 @@ impl KernelCmdline {
             _ => seen.text(grub_cfg)?.unwrap_or_default(),
         };
         let menu = GrubCfg::parse(text).map_err(|error| Cannot::Refused(format!("{grub_cfg}: {error}")))?;
+        let is_wanted = wanted.xen.as_ref().is_some_and(|request| !request.parameters().is_empty());
+        let lacks_xen = is_wanted && !menu.boot_entries().iter().any(|entry| entry.is_xen());
         let environment = seen.get(&environment(grub_cfg.as_str())).text();
+        if lacks_xen {
+            wanted.xen = None;
+            edit = planned(&wanted)?;
+        }
         let environment = environment.and_then(|text| GrubEnv::parse(text).ok()).unwrap_or_default();
         let due = driver::regeneration_due(&menu, &edit.after, &wanted);
         let due = due.iter().map(|entry| &entry.title).collect::<BTreeSet<_>>().len();
-        Ok(Boot { edit, wanted, menu, environment, advice, due })
+        Ok(Boot { edit, wanted, menu, environment, advice, due, lacks_xen })
     }
 
     /// Refuses more huge pages than the host can give without starving (domain of mm/hugetlb.c; guide 4.1.1).
@@ -437,6 +492,15 @@ fn linux() -> Target {
 
 fn claim_key(target: Target, group: &Group) -> String {
     format!("{target}:{group}")
+}
+
+/// Returns the parameters of a declaration of one group; no words say that it is absent.
+fn declared(target: Target, group: &Group, words: &[String]) -> serde_json::Value {
+    match words {
+        [] => json!({ "target": target, "absent": [group.to_string()] }),
+        // The memory that they need was the host's own business.
+        words => json!({ "target": target, "parameters": [words.join(" ")] }),
+    }
 }
 
 fn texts(tokens: &[Token]) -> Vec<String> {
@@ -767,6 +831,24 @@ mod tests {
     fn xen_has_a_line_of_its_own() {
         let entry = "kernel_cmdline: { target: xen, parameters: [\"dom0_mem=4G,max:4G\"] }";
         refused(&debian(), entry, "no entry of the boot menu boots Xen");
+        // What is wanted of Linux goes on, with a warning; once it stands, the refusal is Xen's alone.
+        let both = |world: &World| {
+            let mut resource = parse("kernel_cmdline: { parameters: [quiet, audit=0] }").unwrap();
+            resource.absorb(parse(entry).unwrap());
+            let observed = world.observe(&*resource, &[]);
+            resource.compare(&Seen { observed: &observed, facts: &world.facts, offline: false })
+        };
+        let comparison = both(&debian());
+        assert!(
+            comparison.remarks.iter().any(|remark| matches!(remark, Remark::Warning { text, .. } if text == NO_XEN))
+        );
+        let steps = comparison.result.unwrap().unwrap().steps;
+        assert!(steps.iter().any(|step| step.op.describe() == "install /boot/grub/grub.cfg"));
+        let mut after = debian();
+        after.apply(&steps);
+        let menu = MENU.replace(" quiet", " quiet audit=0");
+        let after = after.file_with_mode("/boot/grub/grub.cfg", &menu, 0o444);
+        assert!(matches!(both(&after).result, Err(Cannot::Refused(why)) if why.starts_with(NO_XEN)));
         let mut world = debian().file_with_mode("/boot/grub/grub.cfg", XEN_MENU, 0o444);
         world.facts.virt.dom0 = true;
         let info = "nr_cpus                : 8\ntotal_memory           : 65536\nxen_commandline        : placeholder\n";

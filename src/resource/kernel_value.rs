@@ -13,7 +13,7 @@ use crate::{
         op::Step,
         path::AbsPath,
         read::{Answer, Read},
-        state::Short,
+        state::{Owed, Short},
     },
     os::sysctl,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// A value that the kernel has now, in a file of /sys or /proc. It lasts until the next boot: `tmpfiles`, `udev_rule`, `sysctl`
 /// and `kernel_cmdline` are for what must last. Below `--root` there is nothing to do.
 ///
-/// Removing it from the configuration leaves the value.
+/// Removing it from the configuration leaves the value and plans list it as orphaned; `--prune` writes the value before again.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KernelValue {
@@ -46,7 +46,13 @@ pub struct KernelValue {
 pub struct State {
     /// The value.
     value: String,
+    /// Whether pages are merged (/sys/kernel/mm/ksm/run), where a run was cut while it had them unmerged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merging: Option<String>,
 }
+
+/// How the record of a cut run begins that says what /sys/kernel/mm/ksm/run was before pages were unmerged.
+const UNMERGED: &str = "merging as before: ";
 
 const KSM: &str = "/sys/kernel/mm/ksm";
 
@@ -77,6 +83,16 @@ impl KernelValue {
 
     fn number(seen: &Seen, path: &AbsPath) -> Option<i128> {
         sysctl::integer(seen.text(path).ok().flatten()?.trim())
+    }
+
+    /// Returns what a run that was cut left in /sys/kernel/mm/ksm/run to be written again.
+    fn left_unmerged(&self, seen: &Seen) -> Option<String> {
+        let Answer::Paths(records) = seen.get(&Owed::read()) else { return None };
+        let owed = records.iter().filter(|_| self.needs_unmerged()).find_map(|(_, answer)| {
+            let owed: Owed = serde_json::from_slice(&answer.content()?.0).ok()?;
+            owed.activation.strip_prefix(UNMERGED).map(String::from)
+        });
+        owed.filter(|_| !seen.offline)
     }
 
     /// Tells how much the kernel gave when this was asked for in this boot, if that was less.
@@ -128,6 +144,7 @@ impl Resource for KernelValue {
         reads.extend(self.surplus().map(Read::content));
         if self.is_of_ksm() {
             reads.extend(["run", "pages_shared", "advisor_mode"].map(|name| Read::content(Self::ksm(name))));
+            reads.push(Owed::read());
         }
         if self.partial {
             reads.push(Short::read(&self.path));
@@ -148,7 +165,8 @@ impl Resource for KernelValue {
             (Some(surplus), Some(all)) => (all - surplus).to_string(),
             _ => value,
         };
-        Ok(Some(State { value }))
+        let run = seen.text(&Self::ksm("run")).ok().flatten().map(|run| run.trim().to_owned());
+        Ok(Some(State { value, merging: self.left_unmerged(seen).and(run) }))
     }
 
     fn desired(&self, seen: &Seen, current: Option<&State>) -> Result<Option<State>, Cannot> {
@@ -156,21 +174,37 @@ impl Resource for KernelValue {
         if self.fell_short(seen).is_some() {
             return Ok(Some(current.clone()));
         }
-        Ok(Some(State { value: self.value.0.trim().into() }))
+        Ok(Some(State { value: self.value.0.trim().into(), merging: self.left_unmerged(seen) }))
     }
 
-    fn steps(&self, seen: &Seen, _: Option<&State>, _: Option<&State>) -> Result<Vec<Step>, Cannot> {
-        let mut step = self.live().step(seen)?;
-        step.may_fall_short = self.partial;
-        let run = Self::ksm("run");
-        let merged = Self::number(seen, &Self::ksm("pages_shared")).is_some_and(|pages| pages > 0);
-        match seen.text(&run) {
-            Ok(Some(shown)) if self.needs_unmerged() && merged => {
-                let again = Live::new(run.clone(), shown.trim());
-                Ok(vec![Live::new(run, "2").poke(shown), step, again.poke(shown)])
-            }
-            _ => Ok(vec![step]),
+    fn steps(&self, seen: &Seen, from: Option<&State>, to: Option<&State>) -> Result<Vec<Step>, Cannot> {
+        let value = |state: Option<&State>| state.map(|state| state.value.clone());
+        let mut steps = vec![];
+        if value(from) != value(to) {
+            let mut step = self.live().step(seen)?;
+            step.may_fall_short = self.partial;
+            steps.push(step);
         }
+        let run = Self::ksm("run");
+        let Ok(Some(shown)) = seen.text(&run) else { return Ok(steps) };
+        let left = self.left_unmerged(seen);
+        let merged = Self::number(seen, &Self::ksm("pages_shared")).is_some_and(|pages| pages > 0);
+        let unmerges = self.needs_unmerged() && merged && !steps.is_empty();
+        if !unmerges && left.is_none() {
+            return Ok(steps);
+        }
+        // A cut between the first write and the last must not leave merging stopped for good.
+        let before = left.unwrap_or_else(|| shown.trim().into());
+        let record = format!("{UNMERGED}{before}");
+        if unmerges {
+            let mut unmerge = Live::new(run.clone(), "2").poke(shown);
+            unmerge.owes.push(record.clone());
+            steps.insert(0, unmerge);
+        }
+        let mut again = Live::new(run, before).poke(shown);
+        again.settles.push(record);
+        steps.push(again);
+        Ok(steps)
     }
 
     /// Unmerging pages needs memory and time that guests feel (Documentation/admin-guide/mm/ksm.rst).
@@ -278,6 +312,20 @@ mod tests {
                 "write `0` to /sys/kernel/mm/ksm/merge_across_nodes",
                 "write `1` to /sys/kernel/mm/ksm/run",
             ],
+        );
+        // A run that was cut in between left a record, and nothing of the value is due.
+        let activation = format!("{UNMERGED}1");
+        let owed = Owed { activation, run: crate::host::run::RunId::new(0, 1) };
+        let cut = world
+            .clone()
+            .file("/sys/kernel/mm/ksm/run", "2\n")
+            .file("/sys/kernel/mm/ksm/pages_shared", "0\n")
+            .file(Owed::path(&owed.activation).as_str(), &serde_json::to_string(&owed).unwrap());
+        let run = "write `1` to /sys/kernel/mm/ksm/run";
+        cut.check("kernel_value: {path: /sys/kernel/mm/ksm/merge_across_nodes, value: 1}", &["update", run]);
+        cut.check(
+            "kernel_value: {path: /sys/kernel/mm/ksm/merge_across_nodes, value: 0}",
+            &["update", "write `0` to /sys/kernel/mm/ksm/merge_across_nodes", run],
         );
         world.check(
             "kernel_value: {path: /sys/kernel/mm/ksm/pages_to_scan, value: 100}",

@@ -10,6 +10,8 @@ pub mod registry;
 pub mod owner;
 pub mod scalar;
 pub mod own_file;
+pub mod restored;
+pub mod memory;
 pub mod live;
 pub mod directory;
 pub mod file;
@@ -27,7 +29,7 @@ pub mod setting;
 #[cfg(test)]
 pub mod world;
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,6 +40,7 @@ use crate::{
     diag::{Diagnostic, Diagnostics},
     host::{op::Step, path::AbsPath, read::Read},
 };
+pub use memory::{Declaration, Memory};
 pub use registry::Registry;
 pub use seen::{Cannot, Seen};
 pub use state::{Comparison, Difference};
@@ -61,6 +64,9 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
 
     /// The parameters that may hold a secret: their values stand in no name, no message and no command line.
     const SECRETS: &'static [&'static str] = &[];
+
+    /// The files that it writes hold lines of others too, so they are never taken back as a whole.
+    const SHARED: bool = false;
 
     /// The attributes of the state (any part of their dotted name, or `*` for all) that stand in the files which the steps
     /// write: reports leave them to the diff.
@@ -137,6 +143,32 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
         vec![]
     }
 
+    /// Returns what the ledger keeps of a change, so that it can be taken back once the resource is declared no more.
+    fn remembers(
+        &self,
+        seen: &Seen,
+        from: Option<&Self::State>,
+        to: Option<&Self::State>,
+        steps: &[Step],
+    ) -> Vec<Memory> {
+        let _ = (from, to);
+        memory::of_steps(seen, steps, Self::SHARED)
+    }
+
+    /// Returns the things that it is about, by the names that the ledger has for them: what it provides, and the values of the
+    /// kernel that it reads.
+    fn things(&self, seen: &Seen) -> BTreeSet<String> {
+        things(&self.links(), &self.reads(seen))
+    }
+
+    /// Tells whether a host is still as a record of the ledger says that vprov left it.
+    ///
+    /// # Errors
+    /// As [`Resource::current`].
+    fn stands(&self, seen: &Seen) -> Result<bool, Cannot> {
+        state::compare(self, seen).result.map(|difference| difference.is_none())
+    }
+
     /// Returns what a person must know beside the change: overrides by others, a pending reboot, an absent device.
     fn remarks(&self, seen: &Seen) -> Vec<Remark> {
         let _ = seen;
@@ -160,6 +192,17 @@ pub trait Resource: DeserializeOwned + JsonSchema + Clone + Debug + Send + Sync 
         let _ = seen;
         false
     }
+}
+
+/// Returns the names of paths that are provided and of values that are read.
+#[must_use]
+pub fn things(links: &Links, reads: &[Read]) -> BTreeSet<String> {
+    let provided = links.provides.iter().filter_map(|handle| match handle {
+        Handle::Path(path) => Some(path),
+        Handle::Unit(_) | Handle::Mount(_) => None,
+    });
+    let live = reads.iter().filter_map(Read::path).filter(|path| path.is_live());
+    provided.chain(live).map(ToString::to_string).collect()
 }
 
 /// Whether a thing is wanted.
@@ -318,6 +361,13 @@ pub trait AnyResource: Send + Sync + Debug {
     fn compare(&self, seen: &Seen) -> Comparison;
     /// See [`Resource::refresh`].
     fn refresh(&self, seen: &Seen) -> Vec<Step>;
+    /// See [`Resource::things`].
+    fn things(&self, seen: &Seen) -> BTreeSet<String>;
+    /// See [`Resource::stands`].
+    ///
+    /// # Errors
+    /// As [`Resource::current`].
+    fn stands(&self, seen: &Seen) -> Result<bool, Cannot>;
     /// Returns itself for a downcast to its own type.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
@@ -360,6 +410,12 @@ impl<R: Resource> AnyResource for R {
     }
     fn refresh(&self, seen: &Seen) -> Vec<Step> {
         Resource::refresh(self, seen)
+    }
+    fn things(&self, seen: &Seen) -> BTreeSet<String> {
+        Resource::things(self, seen)
+    }
+    fn stands(&self, seen: &Seen) -> Result<bool, Cannot> {
+        Resource::stands(self, seen)
     }
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any> {
         self

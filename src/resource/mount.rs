@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
-    Cannot, Claim, Disruption, Handle, Links, Problem, Remark, Resource, Seen, seen::parents_reads,
-    service::daemon_reload,
+    Cannot, Claim, Declaration, Disruption, Handle, Links, Memory, Problem, Remark, Resource, Seen, memory,
+    seen::parents_reads, service::daemon_reload,
 };
 use crate::{
     host::{
@@ -43,7 +44,8 @@ const NFS_DEFAULT_SIZE: u64 = 1 << 20;
 /// unmount, which guests with images there feel: `--allow guest-visible` says that they may. Below `--root` only the
 /// entry is managed.
 ///
-/// `ensure: absent` unmounts and removes the entry; the directory stays.
+/// Removing it from the configuration leaves entry and mount, and plans list them as orphaned; `--prune` brings back the entry that was
+/// there before, or unmounts and removes it. `ensure: absent` unmounts and removes the entry; the directory stays.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
@@ -67,6 +69,10 @@ pub struct Mount {
     /// `mounted` (entry and live mount), `present` (the entry alone) or `absent` (neither).
     #[serde(default)]
     pub ensure: Ensure,
+    /// The options are all that there are; the ledger says so of what was there before.
+    #[serde(default)]
+    #[schemars(skip)]
+    exact: bool,
     /// The other mounts of the host.
     #[serde(skip)]
     others: Vec<Mount>,
@@ -137,6 +143,7 @@ impl Resource for Mount {
     const EXAMPLE: &'static str = "mount: { path: /mnt/images, source: \"nfs1:/exported/images\", fstype: nfs, options: [hard, _netdev, nofail] }";
     const OPAQUE: bool = true;
     const IN_FILES: &'static [&'static str] = &["fstab"];
+    const SHARED: bool = true;
     type State = State;
 
     fn name(&self) -> String {
@@ -331,12 +338,63 @@ impl Resource for Mount {
         self.all().map(of).max().unwrap_or_default()
     }
 
+    fn remembers(&self, seen: &Seen, from: Option<&State>, to: Option<&State>, steps: &[Step]) -> Vec<Memory> {
+        let mut memories: Vec<Memory> = self.all().filter_map(|one| one.memory(from, to)).collect();
+        memories.extend(memory::of_steps(seen, steps, Self::SHARED));
+        memories
+    }
+
+    fn things(&self, _: &Seen) -> BTreeSet<String> {
+        let wanted = self.wanted().map(|mount| mount.path.to_string());
+        wanted.chain(self.all().map(Mount::thing)).collect()
+    }
+
     fn is_sensitive(&self, seen: &Seen) -> bool {
         seen.get(&Read::entry(AbsPath::known(FSTAB))).meta().is_some_and(|meta| meta.mode & 0o004 == 0)
     }
 }
 
 impl Mount {
+    /// Returns what the ledger calls the entry and the live mount.
+    fn thing(&self) -> String {
+        format!("{FSTAB}:{}", self.path)
+    }
+
+    /// Returns what the ledger keeps of this one mount if it changes.
+    fn memory(&self, from: Option<&State>, to: Option<&State>) -> Option<Memory> {
+        let of = |state: Option<&State>| state.and_then(|state| state.0.get(self.path.as_str()).cloned());
+        let (from, to) = (of(from), of(to));
+        if from == to {
+            return None;
+        }
+        let is_mounted = |one: &One| one.live.as_ref().is_some_and(|live| live.mounted);
+        let declared = |entry: Option<&Entry>, mounted: bool| {
+            let mut params = json!({ "path": self.path });
+            match entry {
+                None => params["ensure"] = json!("absent"),
+                Some(entry) => {
+                    let options: Vec<&str> = entry.options.split(',').collect();
+                    params["source"] = json!(entry.source);
+                    params["fstype"] = json!(entry.fstype);
+                    params["options"] = json!(options);
+                    params["dump"] = json!(entry.dump);
+                    params["pass"] = json!(entry.pass);
+                    params["ensure"] = json!(if mounted { "mounted" } else { "present" });
+                    params["exact"] = json!(true);
+                }
+            }
+            Declaration::new(Self::KIND, params)
+        };
+        let entry = |one: &Option<One>| one.as_ref().and_then(|one| one.fstab.clone());
+        let mounted = |one: &Option<One>| one.as_ref().is_some_and(is_mounted);
+        // What is mounted without an entry cannot be declared.
+        if mounted(&from) && entry(&from).is_none() {
+            return None;
+        }
+        let left = declared(entry(&to).as_ref(), mounted(&to));
+        Some(Memory::new(self.thing(), left, declared(entry(&from).as_ref(), mounted(&from))))
+    }
+
     fn all(&self) -> impl Iterator<Item = &Mount> {
         std::iter::once(self).chain(&self.others)
     }
@@ -370,7 +428,8 @@ impl Mount {
 
     /// Returns the entry that is wanted, given the one that is there.
     fn entry(&self, present: Option<&fstab::Entry>) -> fstab::Entry {
-        let mut options = merge_options(present.map_or(&[], |entry| &entry.options), &self.options);
+        let present_options = present.filter(|_| !self.exact).map_or(&[][..], |entry| &entry.options);
+        let mut options = merge_options(present_options, &self.options);
         if options.is_empty() {
             options.push("defaults".into());
         }

@@ -1,9 +1,12 @@
 //! A unit of systemd: whether the next boot starts it, whether it runs, whether anything can start it.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{Cannot, Disruption, Handle, Links, Problem, Remark, Resource, Seen};
+use super::{Cannot, Declaration, Disruption, Handle, Links, Memory, Problem, Remark, Resource, Seen};
 use crate::{
     host::{
         matcher::{Expectation, Matcher},
@@ -43,6 +46,9 @@ const FELT_BY_GUESTS: [&str; 13] = [
 /// `enabled` is about the next boot, `running` about now, and neither implies the other. A unit that cannot be enabled
 /// because it has no [Install] section is refused with that explanation: `systemctl enable` would return 0 and change
 /// nothing. Below `--root` only `enabled` and `masked` are managed; the rest is left for the boot.
+///
+/// Removing it from the configuration leaves the unit as it is and plans list it as orphaned; `--prune` brings back whether it was
+/// enabled, running and masked before.
 ///
 /// No package is installed: name a unit that is there, or write its file by `file` (systemd then reads it first).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -306,6 +312,32 @@ impl Resource for Service {
         // That it is active is no evidence, because it is so before; so nothing is announced.
         let command = Command::new(argv).timeout(600);
         vec![run(command.clone(), Undo::Run(command))]
+    }
+
+    fn remembers(&self, _: &Seen, from: Option<&State>, to: Option<&State>, _: &[Step]) -> Vec<Memory> {
+        let (Some(from), Some(to)) = (from, to) else { return vec![] };
+        let attributes =
+            |state: &State| [("masked", state.masked), ("enabled", state.enabled), ("running", state.running)];
+        let mut left = json!({ "name": self.unit(), "optional": true });
+        let mut before = left.clone();
+        let mut any = false;
+        for ((name, was), (_, is)) in attributes(from).into_iter().zip(attributes(to)) {
+            if let Some(is) = is {
+                left[name] = json!(is);
+            }
+            if let Some(was) = was.filter(|_| was != is) {
+                before[name] = json!(was);
+                any = true;
+            }
+        }
+        let of = |params| Declaration::new(Self::KIND, params);
+        let memory =
+            Memory { by_attribute: true, ..Memory::new(format!("unit:{}", self.unit()), of(left), of(before)) };
+        any.then_some(memory).into_iter().collect()
+    }
+
+    fn things(&self, _: &Seen) -> BTreeSet<String> {
+        BTreeSet::from([format!("unit:{}", self.unit())])
     }
 
     fn remarks(&self, seen: &Seen) -> Vec<Remark> {

@@ -1,11 +1,18 @@
 //! One key in a file of settings, all else of the file kept.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::json;
 
-use super::{Cannot, Claim, Ensure, Handle, Links, Problem, Remark, Resource, Seen, seen::parents_reads};
+use super::{
+    Cannot, Claim, Declaration, Ensure, Handle, Links, Memory, Problem, Remark, Resource, Seen, memory,
+    seen::parents_reads,
+};
 use crate::{
     host::{
         op::{Owner, Step},
@@ -20,6 +27,9 @@ use crate::{
 /// The assignment that decides is changed in place; a key that is not there yet is written behind its commented default, else
 /// at the end. All settings of one file are one edit. A file of `/etc/sysconfig` or `/etc/default` is taken for shell, one of
 /// `/etc/libvirt` for libvirt's format, `/etc/xen/xl.conf` for xl's; for others say `format`.
+///
+/// Removing it from the configuration leaves the assignment and plans list it as orphaned; `--prune` brings back the value before, in
+/// vprov's quotes, or removes it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
@@ -67,6 +77,7 @@ impl Resource for Setting {
     const EXAMPLE: &'static str = "setting: { file: /etc/libvirt/qemu.conf, key: spice_listen, value: \"::1\" }";
     const IN_FILES: &'static [&'static str] = &["*"];
     const SECRETS: &'static [&'static str] = &["value"];
+    const SHARED: bool = true;
     type State = State;
 
     fn name(&self) -> String {
@@ -168,6 +179,19 @@ impl Resource for Setting {
         self.all().filter_map(void).collect()
     }
 
+    fn remembers(&self, seen: &Seen, from: Option<&State>, to: Option<&State>, steps: &[Step]) -> Vec<Memory> {
+        let content = seen.entry(&self.file).ok().flatten().map_or(&[][..], |content| &content.0);
+        let mut memories: Vec<Memory> = self.all().filter_map(|one| one.memory(content, from, to)).collect();
+        memories.extend(memory::of_steps(seen, steps, Self::SHARED));
+        memories
+    }
+
+    fn things(&self, seen: &Seen) -> BTreeSet<String> {
+        let mut things = super::things(&self.links(), &self.reads(seen));
+        things.extend(self.claims().into_iter().map(|claim| claim.key));
+        things
+    }
+
     fn is_sensitive(&self, seen: &Seen) -> bool {
         let answer = seen.get(&Read::entry(self.file.clone()));
         matches!(answer, Answer::File { meta, .. } if meta.mode & 0o004 == 0)
@@ -175,6 +199,37 @@ impl Resource for Setting {
 }
 
 impl Setting {
+    /// Returns what the ledger keeps of this one key if it changes; a value that the file computes cannot be put back.
+    fn memory(&self, content: &[u8], from: Option<&State>, to: Option<&State>) -> Option<Memory> {
+        let shown = |state: Option<&State>| state.and_then(|state| state.0.get(&self.label()).cloned().flatten());
+        if shown(from) == shown(to) {
+            return None;
+        }
+        let format = self.format()?;
+        let found = setting::get(format, content, &self.codec_key(format)).ok()?;
+        let old = match found {
+            None => None,
+            Some(found) => Some(match found.value? {
+                setting::Value::Text(text) => json!(text),
+                setting::Value::Integer(number) => json!(number),
+                setting::Value::List(items) => json!(items),
+            }),
+        };
+        let of = |value: Option<serde_json::Value>| {
+            let mut params = json!({ "file": self.file, "key": self.key, "format": format });
+            match value {
+                Some(value) => params["value"] = value,
+                None => params["ensure"] = json!("absent"),
+            }
+            if let Some(section) = &self.section {
+                params["section"] = json!(section);
+            }
+            Declaration::new(Self::KIND, params)
+        };
+        let left = self.value.as_ref().filter(|_| self.ensure == Ensure::Present).map(Value::json);
+        Some(Memory::new(format!("{}:{}", self.file, self.label()), of(left), of(old)))
+    }
+
     fn all(&self) -> impl Iterator<Item = &Setting> {
         std::iter::once(self).chain(&self.others)
     }
@@ -246,6 +301,15 @@ fn shown_number(format: Format, number: i64) -> serde_json::Value {
 }
 
 impl Value {
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Integer(number) => json!(number),
+            Self::Boolean(yes) => json!(yes),
+            Self::List(items) => json!(items),
+        }
+    }
+
     fn written(&self, format: Format) -> setting::Value {
         match self {
             Self::Text(text) => setting::Value::Text(text.clone()),

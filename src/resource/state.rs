@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cannot, Disruption, Remark, Resource, Seen};
+use super::{Cannot, Disruption, Memory, Remark, Resource, Seen};
 use crate::host::op::Step;
 
 /// What planning knows of one resource once everything is read.
@@ -28,6 +28,8 @@ pub struct Difference {
     pub steps: Vec<Step>,
     /// What it disturbs.
     pub disturbs: Disruption,
+    /// What the ledger keeps of it.
+    pub memories: Vec<Memory>,
 }
 
 /// What happens to a resource.
@@ -44,6 +46,8 @@ pub enum Action {
     Refresh,
     /// A program that vprov knows nothing about is run.
     Run,
+    /// Nothing of it changes: it is as it was before it was declared, and the ledger forgets it.
+    Forget,
 }
 
 /// One attribute that changes.
@@ -87,7 +91,8 @@ fn difference<R: Resource>(resource: &R, seen: &Seen) -> Result<Option<Differenc
     });
     let steps = resource.steps(seen, current.as_ref(), desired.as_ref())?;
     let disturbs = resource.disturbs(current.as_ref(), desired.as_ref());
-    Ok(Some(Difference { action, fields, steps, disturbs }))
+    let memories = resource.remembers(seen, current.as_ref(), desired.as_ref(), &steps);
+    Ok(Some(Difference { action, fields, steps, disturbs, memories }))
 }
 
 fn json<S: Serialize>(state: Option<&S>) -> Result<Value, Cannot> {

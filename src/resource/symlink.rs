@@ -14,7 +14,8 @@ use crate::host::{
 /// A symbolic link. Missing directories above it are made, with mode 0755 and owner root. A file or directory that stands
 /// there is never replaced.
 ///
-/// Removing it from the configuration leaves the link; `ensure: absent` removes it.
+/// Removing it from the configuration leaves the link and plans list it as orphaned; `--prune` brings back what stood there before.
+/// `ensure: absent` removes it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Symlink {

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cannot, Claim, Ensure, Handle, Links, Problem, Remark, Resource, Seen,
+    Cannot, Claim, Declaration, Ensure, Handle, Links, Memory, Problem, Remark, Resource, Seen,
     live::{Compare, Live},
-    own_file,
+    memory, own_file,
     scalar::Scalar,
     state::Action,
 };
@@ -29,8 +29,8 @@ use crate::{
 /// parameters of one file are one resource. Values are compared as the kernel shows them: `0x3c` is 60, white space does
 /// not count.
 ///
-/// Removing it from the configuration, or `ensure: absent`, removes its line, and the file with the last of them; the running value
-/// stays until the next boot.
+/// Removing it from the configuration, or `ensure: absent`, removes its line, and the running value stays until the next boot. A value, and
+/// a file of which nothing is declared any more, are listed as orphaned; `--prune` brings back what was there before.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sysctl {
@@ -293,6 +293,23 @@ impl Resource for Sysctl {
             steps.push(live.step(seen)?);
         }
         Ok(steps)
+    }
+
+    /// A value that is 0 because its other is not is taken back by writing the other one: the kernel takes no 0 for it.
+    fn remembers(&self, seen: &Seen, from: Option<&State>, _: Option<&State>, steps: &[Step]) -> Vec<Memory> {
+        let mut memories = memory::of_steps(seen, steps, false);
+        for (key, live) in self.live(seen) {
+            let was = from.and_then(|state| state.running.get(&key.to_string()));
+            let Some(other) = sysctl::coupled(&key).and_then(|other| other.proc_path()) else { continue };
+            let Ok(Some(shown)) = seen.text(&other) else { continue };
+            for memory in memories.iter_mut().filter(|memory| memory.thing == live.path.as_str()) {
+                if was.is_some_and(|was| was == "0") {
+                    let params = serde_json::json!({ "path": other, "value": shown.trim() });
+                    memory.before = Declaration::new("kernel_value", params);
+                }
+            }
+        }
+        memories
     }
 
     fn remarks(&self, seen: &Seen) -> Vec<Remark> {

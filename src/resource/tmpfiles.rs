@@ -25,7 +25,8 @@ use crate::{
 /// Rules of systemd-tmpfiles(8), in a file of /etc/tmpfiles.d that belongs to vprov alone and is read at each boot. A rule of
 /// type `w` for a file of /proc or /sys also gives that value now. In tmpfiles.d the file whose name comes first wins.
 ///
-/// Removing it from the configuration leaves the file, `ensure: absent` removes it; the running values stay until the next boot.
+/// Removing it from the configuration leaves the file and the values, and plans list them as orphaned; `--prune` brings back what
+/// was there before. `ensure: absent` removes the file; the running values stay until the next boot.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfiles {

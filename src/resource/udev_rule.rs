@@ -16,7 +16,8 @@ use crate::{
 /// A file of udev rules, `/etc/udev/rules.d/90-vprov-NAME.rules`, which belongs to vprov alone. udev reads its rules again
 /// when the file changes; devices that are there already see them with their next event.
 ///
-/// Removing it from the configuration leaves the file; `ensure: absent` removes it.
+/// Removing it from the configuration leaves the file and plans list it as orphaned; `--prune` brings back what stood there before.
+/// `ensure: absent` removes it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UdevRule {

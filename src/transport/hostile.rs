@@ -187,7 +187,7 @@ fn the_news_of_a_run_are_about_that_run() {
     let step = || Step::new(Op::Remove { path: AbsPath::known("/etc/a") });
     let work =
         || Work { address: Address::new("file", "/etc/a"), needs: vec![], steps: vec![step()], sensitive: false };
-    let run = Run { id: RunId::new(0, 0), by: "me".into(), works: vec![work(), work()] };
+    let run = Run { id: RunId::new(0, 0), by: "me".into(), confirm_within: None, works: vec![work(), work()] };
     let apply = |responses: Vec<Response>, again: bool| {
         let mut host = met(move |mut out| {
             loop {

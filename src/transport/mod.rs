@@ -174,6 +174,12 @@ impl Connector {
         Self { options, binaries, ssh: Mutex::default() }
     }
 
+    /// Makes another connector, which shares no connection with this one.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::new(self.options.clone())
+    }
+
     /// Starts an executor on a host. Blocks; call it from a thread of the host's own.
     ///
     /// # Errors

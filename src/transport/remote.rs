@@ -169,6 +169,7 @@ impl<C: Channel> RemoteHost<C> {
             Response::Applied(_) => "the end of no run that it was given",
             Response::UndoPlan(_) => "a preview of no rollback",
             Response::TookBack(_) => "the end of no rollback",
+            Response::Confirmed => "a confirmation of nothing",
             Response::Failed(_) => "a failure",
         };
         HostError::Protocol(name.into())
@@ -231,6 +232,14 @@ impl<C: Channel> Host for RemoteHost<C> {
         self.ask(&Request::Undo(what.clone()))?;
         match self.hear_or_stop()? {
             Response::TookBack(done) => Ok(done),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn confirm(&mut self, run: &RunId) -> Result<(), HostError> {
+        self.ask(&Request::Confirm(run.clone()))?;
+        match self.hear()? {
+            Response::Confirmed => Ok(()),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -401,7 +410,12 @@ mod tests {
         let step = || Step::new(Op::Remove { path: AbsPath::known("/a") });
         let work =
             || Work { address: Address::new("file", "/a"), needs: vec![], steps: vec![step()], sensitive: false };
-        Run { id: RunId::new(0, 0), by: "test".into(), works: (0..works).map(|_| work()).collect() }
+        Run {
+            id: RunId::new(0, 0),
+            by: "test".into(),
+            confirm_within: None,
+            works: (0..works).map(|_| work()).collect(),
+        }
     }
 
     fn questions(n: usize) -> Vec<read::Read> {

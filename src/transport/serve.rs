@@ -16,7 +16,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::wire::{self, FrameError, Hello, Request, Response};
-use crate::host::{Host, HostError, bytes::Digest, read::Answer};
+use crate::host::{Host, HostError, bytes::Digest, read::Answer, run::RunId};
 
 /// What `vprov executor` is started with. People never type it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub struct Arguments {
     pub lock_timeout: u64,
     /// How many runs the host remembers.
     pub keep_runs: Option<usize>,
+    /// It is the confirm timer of this run, and holds the lock as its standard input.
+    pub watch: Option<RunId>,
+    /// How many seconds the confirm timer waits.
+    pub within: u64,
     /// Only checks that this binary has the digest, makes it durable on the disk and ends.
     pub verify: Option<Digest>,
 }
@@ -56,6 +60,8 @@ impl Arguments {
                 Some("--build") => parsed.build = Some(value()?.to_string_lossy().parse()?),
                 Some("--lock-timeout") => parsed.lock_timeout = number(&value()?)?,
                 Some("--keep-runs") => parsed.keep_runs = Some(number(&value()?)?),
+                Some("--watch") => parsed.watch = Some(value()?.to_string_lossy().parse()?),
+                Some("--within") => parsed.within = number(&value()?)?,
                 Some("--verify") => parsed.verify = Some(value()?.to_string_lossy().parse()?),
                 _ => return Err(format!("`{}` is no argument of the executor", argument.to_string_lossy())),
             }
@@ -155,6 +161,10 @@ pub fn serve<H: Host>(
             Request::Undo(what) => {
                 let done = host.undo(&what);
                 wire::send(&mut to, &done.map_or_else(|error| Response::Failed(error.into()), Response::TookBack))?;
+            }
+            Request::Confirm(run) => {
+                let done = host.confirm(&run).map(|()| Response::Confirmed);
+                wire::send(&mut to, &done.unwrap_or_else(|error| Response::Failed(error.into())))?;
             }
             Request::Stop => {}
             Request::Bye => return Ok(()),

@@ -64,6 +64,8 @@ pub enum Request {
     UndoPlan(RunId),
     /// Taking a run back; one [`Response::TookBack`] follows.
     Undo(TakeBack),
+    /// A run that the host takes back otherwise stays; one [`Response::Confirmed`] follows.
+    Confirm(RunId),
     /// While a run goes on: the operation that acts is finished, then the run ends. Nothing follows.
     Stop,
     /// The end.
@@ -86,6 +88,8 @@ pub enum Response {
     UndoPlan(UndoPlan),
     /// What came of taking a run back.
     TookBack(TookBack),
+    /// The run stays.
+    Confirmed,
     /// The request failed as a whole.
     Failed(Failure),
 }
@@ -305,9 +309,11 @@ mod tests {
             (id(), ".*", prop::collection::vec(work, 0..3)).prop_map(|(id, by, works)| Request::Apply(Run {
                 id,
                 by,
+                confirm_within: None,
                 works
             })),
             id().prop_map(Request::UndoPlan),
+            id().prop_map(Request::Confirm),
             id().prop_map(|run| Request::Undo(TakeBack::of(&run))),
             Just(Request::Stop),
             Just(Request::Bye),

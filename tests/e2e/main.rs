@@ -6,10 +6,12 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod bad_input;
+mod confirm;
 mod families;
 mod faults;
 mod hosts;
 mod lab;
+mod ledger;
 mod local;
 mod machine;
 mod manifest;

@@ -78,7 +78,7 @@ fn the_executor_is_pushed_once() {
     assert_eq!(second.pushed(), None);
     assert!(!second.hello().observe);
     assert_eq!(hostname(&mut second), lab_host.name);
-    let run = Run { id: RunId::new(1, 1), by: "test".into(), works: vec![] };
+    let run = Run { id: RunId::new(1, 1), by: "test".into(), confirm_within: None, works: vec![] };
     assert!(matches!(first.apply(&run, &mut |_| {}), Err(HostError::Refused(_))), "an observer changes nothing");
     assert!(matches!(second.apply(&run, &mut |_| {}), Ok(Applied::Ran { .. })));
     let listing = lab_host.ssh("cd /var/lib/vprov/executor && ls -ln . */ && ls -A */").exits(0).stdout;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Terms,
+    Terms, confirm,
     journal::{self, Journal, NoLock},
     read::{answer, answer_all},
     retention, space,
@@ -93,6 +93,12 @@ impl Session<'_> {
         if let Err(error) = journal::clear_cut_runs(self.tree) {
             return Applied::Refused { error: error.to_string() };
         }
+        let confirm_within = self.run.confirm_within.filter(|_| self.tree.root().is_none());
+        if let Some(within) = confirm_within
+            && let Err(error) = confirm::arm(self.tree, self.terms, self.run, within, &lock)
+        {
+            return Applied::Refused { error };
+        }
         let outcomes = self.perform_works();
         let any = |wanted: fn(&Outcome) -> bool| outcomes.iter().any(wanted);
         let how = if any(|outcome| matches!(outcome, Outcome::Interrupted { .. } | Outcome::NotStarted)) {
@@ -106,6 +112,8 @@ impl Session<'_> {
             let _ = journal::clear_stage(self.tree, journal.directory());
             // What was done is done and recorded; a journal without its last line says only that nobody saw the end.
             let _ = journal.end(self.tree, how);
+        } else if confirm_within.is_some() {
+            let _ = journal::unset_unconfirmed(self.tree, &self.run.id);
         }
         if how == Ending::Done {
             // These only tidy up; the next run that ends well does it again.

@@ -24,12 +24,13 @@ use crate::{
     host::{
         bytes::{Bytes, Digest},
         journal::{Ending, FORMAT, Inverse, Record, Saved, Story},
+        ledger,
         matcher::Matcher,
         op::{Form, Owner},
         path::AbsPath,
         read::Read,
         run::{RunId, utc},
-        state::{Owed, STATE_DIR, Short, Unfinished},
+        state::{Owed, STATE_DIR, Short, TAKING_BACK, UNCONFIRMED, UNFINISHED, Unfinished},
     },
 };
 
@@ -43,7 +44,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LIMIT: usize = 256 << 20;
 
 /// The lock on a host; the kernel frees it when the holder ends, however that comes about.
-pub struct Lock(#[expect(dead_code, reason = "it is held by being open")] OwnedFd);
+pub struct Lock(OwnedFd);
+
+impl Lock {
+    /// Returns the open file for another process: the lock is held until both are done with it.
+    ///
+    /// # Errors
+    /// Fails as the system does.
+    pub fn share(&self) -> std::io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+}
 
 /// Why there is no lock.
 pub enum NoLock {
@@ -209,10 +220,11 @@ impl Journal {
     /// Fails as the system does, and if the run has one already.
     pub fn begin(tree: &Tree, run: &RunId, by: &str, takes_back: Option<&RunId>) -> Result<Self, TreeError> {
         let directory = state(&format!("runs/{run}"));
-        if tree.find(&directory, false).and_then(|place| place.stat(false)).is_ok() {
+        if is_marked(tree, &directory, "journal") {
             return Err(TreeError::refused(&directory, "is there already: this run was begun before"));
         }
         ensure(tree, &directory.join("objects").expect("it is a plain name"))?;
+        ensure(tree, &ledger::directory())?;
         let time = clock_gettime(ClockId::Realtime);
         let unfinished = Unfinished { run: run.clone(), by: by.into(), at: time.tv_sec };
         put(tree, &directory.join("open").expect("it is a plain name"), &json(&unfinished))?;
@@ -463,6 +475,11 @@ impl Past {
 /// Fails as the system does.
 pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
     for (run, directory) in runs(tree) {
+        // Whoever holds the lock knows that no confirm timer does.
+        for waited in [UNCONFIRMED, TAKING_BACK].iter().filter(|name| is_marked(tree, &directory, name)) {
+            let place = |name: &str| tree.holder(&directory.join(name).expect("it is a plain name"));
+            write::take_name(tree, &place(waited)?, &place("interrupted")?, &directory)?;
+        }
         if !is_marked(tree, &directory, "open") {
             if !read::names_in(tree, &directory).iter().any(|name| name == "journal") {
                 write::sweep(tree, &directory);
@@ -485,6 +502,51 @@ pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
     Ok(())
 }
 
+/// Records that a run waits to be confirmed.
+///
+/// # Errors
+/// Fails as the system does, and if there is such a run already.
+pub fn set_unconfirmed(tree: &Tree, run: &RunId, by: &str) -> Result<(), TreeError> {
+    let directory = state(&format!("runs/{run}"));
+    if tree.find(&directory, false).and_then(|place| place.stat(false)).is_ok() {
+        return Err(TreeError::refused(&directory, "is there already: this run was begun before"));
+    }
+    ensure(tree, &directory)?;
+    let unfinished = Unfinished { run: run.clone(), by: by.into(), at: now() };
+    put(tree, &directory.join(UNCONFIRMED).expect("it is a plain name"), &json(&unfinished))
+}
+
+/// Forgets a run that waits to be confirmed and did nothing.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn unset_unconfirmed(tree: &Tree, run: &RunId) -> Result<(), TreeError> {
+    let directory = state(&format!("runs/{run}"));
+    write::remove(tree, &directory.join(UNCONFIRMED).expect("it is a plain name"), &mut || Ok(()))?;
+    write::remove(tree, &directory, &mut || Ok(()))
+}
+
+/// Decides whether a run is confirmed or taken back: of several who ask, the first gets it. Returns whether this one did.
+///
+/// # Errors
+/// Fails as the system does.
+pub fn decide(tree: &Tree, run: &RunId, decided: &str) -> Result<bool, TreeError> {
+    let path = |name: &str| state(&format!("runs/{run}/{name}"));
+    let (from, to) = (path(UNCONFIRMED), path(decided));
+    match write::take_name(tree, &tree.holder(&from)?, &tree.holder(&to)?, &to) {
+        Ok(()) => Ok(true),
+        Err(TreeError::System { errno: Errno::NOENT, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a run was begun and has ended.
+#[must_use]
+pub fn has_ended(tree: &Tree, run: &RunId) -> bool {
+    let directory = state(&format!("runs/{run}"));
+    is_marked(tree, &directory, "journal") && !is_marked(tree, &directory, "open")
+}
+
 /// Turns the record of a run that goes on into one of a run that was interrupted.
 fn set_interrupted(tree: &Tree, directory: &AbsPath) -> Result<(), TreeError> {
     let open = directory.join("open").expect("it is a plain name");
@@ -503,9 +565,7 @@ pub fn is_marked(tree: &Tree, directory: &AbsPath, name: &str) -> bool {
 /// Tells whether there is a run that did not come to its end.
 #[must_use]
 pub fn is_any_unfinished(tree: &Tree) -> bool {
-    runs(tree)
-        .iter()
-        .any(|(_, directory)| is_marked(tree, directory, "open") || is_marked(tree, directory, "interrupted"))
+    runs(tree).iter().any(|(_, directory)| UNFINISHED.iter().any(|name| is_marked(tree, directory, name)))
 }
 
 /// Forgets that runs were interrupted: a later one ended well.

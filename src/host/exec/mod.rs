@@ -4,6 +4,7 @@
 //! [`super::read`] and [`super::op`] and nothing of kinds.
 
 mod apply;
+mod confirm;
 mod journal;
 mod namespace;
 mod process;
@@ -36,6 +37,9 @@ use super::{
 /// How many runs a host remembers if nothing else is said.
 pub const KEEP_RUNS: usize = 20;
 
+/// How many bytes all runs together keep if nothing else is said.
+pub const KEEP_BYTES: u64 = 512 << 20;
+
 /// How an executor works.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -52,8 +56,12 @@ pub struct Settings {
     pub lock_timeout: Duration,
     /// How many runs the host remembers; [`KEEP_RUNS`] if nothing is said.
     pub keep_runs: Option<usize>,
+    /// How many bytes all runs together keep; [`KEEP_BYTES`] if nothing is said.
+    pub keep_bytes: Option<u64>,
     /// The digest under which this binary lies among the executors; old ones are removed then.
     pub build: Option<Digest>,
+    /// The program that is started again as confirm timer; none where there can be none.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// How runs are done.
@@ -61,7 +69,9 @@ struct Terms {
     cancel: Option<Arc<AtomicBool>>,
     lock_timeout: Duration,
     keep_runs: usize,
+    keep_bytes: u64,
     build: Option<Digest>,
+    watchdog: Option<PathBuf>,
 }
 
 impl Terms {
@@ -84,9 +94,11 @@ impl LocalHost {
     /// # Errors
     /// Fails if the root is no directory that can be entered.
     pub fn new(settings: Settings) -> Result<Self, HostError> {
-        let Settings { root, observe, cancel, fail_at, lock_timeout, keep_runs, build } = settings;
+        let Settings { root, observe, cancel, fail_at, lock_timeout, keep_runs, keep_bytes, build, watchdog } =
+            settings;
         let tree = Tree::open(root, Seam::new(fail_at)).map_err(|error| HostError::Refused(error.to_string()))?;
-        let terms = Terms { cancel, lock_timeout, keep_runs: keep_runs.unwrap_or(KEEP_RUNS), build };
+        let (keep_runs, keep_bytes) = (keep_runs.unwrap_or(KEEP_RUNS), keep_bytes.unwrap_or(KEEP_BYTES));
+        let terms = Terms { cancel, lock_timeout, keep_runs, keep_bytes, build, watchdog };
         Ok(Self { tree, observe, terms })
     }
 
@@ -94,6 +106,15 @@ impl LocalHost {
     #[must_use]
     pub fn points(&self) -> usize {
         self.tree.seam.passed()
+    }
+
+    /// Is the confirm timer of a run, which another executor does: takes the run back unless it is confirmed in time. The lock is
+    /// held by whoever started this process.
+    ///
+    /// # Errors
+    /// Says why the run could not be taken back.
+    pub fn watch(&self, run: &RunId, within: Duration) -> Result<(), HostError> {
+        confirm::watch(&self.tree, &self.terms, run, within)
     }
 
     fn may_change(&self) -> Result<(), HostError> {
@@ -122,6 +143,11 @@ impl Host for LocalHost {
     fn undo(&mut self, what: &TakeBack) -> Result<TookBack, HostError> {
         self.may_change()?;
         rollback::undo(&self.tree, &self.terms, what)
+    }
+
+    fn confirm(&mut self, run: &RunId) -> Result<(), HostError> {
+        self.may_change()?;
+        confirm::confirm(&self.tree, run)
     }
 }
 

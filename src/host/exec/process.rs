@@ -97,6 +97,41 @@ pub fn succeed(argv: &[String], stdin: Option<&[u8]>, timeout: Duration) -> Resu
     Err(ProcessError::Status(argv.join(" "), how, last_lines(&said.0)))
 }
 
+/// Starts a program that goes on by itself, with an open file as its standard input, and waits until it says that it is ready.
+///
+/// # Errors
+/// Fails if it cannot be started, or ends or takes ten seconds before it is ready.
+pub fn detach(argv: &[String], held: &OwnedFd) -> std::io::Result<()> {
+    let Some((program, arguments)) = argv.split_first() else { return Err(ErrorKind::InvalidInput.into()) };
+    #[expect(clippy::disallowed_methods, reason = "this is where programs run")]
+    let mut command = std::process::Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .current_dir("/")
+        .stdin(Stdio::from(held.try_clone()?))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let Some(stdout) = child.stdout.take().map(OwnedFd::from) else { return Err(ErrorKind::BrokenPipe.into()) };
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let came = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&limit))?;
+    let mut byte = [0];
+    if came > 0 && rustix::io::read(&stdout, &mut byte)? == 1 {
+        return Ok(());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(std::io::Error::other("it did not get ready"))
+}
+
+/// Says to [`detach`] that this program is ready.
+pub fn ready() {
+    // Whoever waits for it notices if it cannot be said.
+    let _ = rustix::io::write(rustix::stdio::stdout(), b"!");
+}
+
 struct Running {
     child: Child,
     shown: String,

@@ -9,10 +9,7 @@ use super::{
     tree::{Tree, TreeError},
     write,
 };
-use crate::host::{journal::Ending, path::AbsPath, run::RunId};
-
-/// The most bytes that all runs together keep.
-const BYTES: u64 = 512 << 20;
+use crate::host::{journal::Ending, path::AbsPath, run::RunId, state::UNFINISHED};
 
 /// How long an executor stays after it was last uploaded, in seconds: another vprov may be about to start it.
 const EXECUTOR_STAYS: i64 = 3600;
@@ -35,10 +32,10 @@ pub fn collect(tree: &Tree, terms: &Terms, own: &RunId) -> Result<(), TreeError>
     let mut kept = runs.len();
     let sizes: Vec<u64> = runs.iter().map(|(_, directory)| size(tree, directory)).collect();
     let mut bytes: u64 = sizes.iter().sum();
-    if kept > terms.keep_runs || bytes > BYTES {
+    if kept > terms.keep_runs || bytes > terms.keep_bytes {
         let told = runs.into_iter().zip(sizes).filter_map(|((run, directory), size)| {
             let past = journal::past(tree, &run).ok()?;
-            let is_open = ["open", "interrupted"].iter().any(|name| journal::is_marked(tree, &directory, name));
+            let is_open = UNFINISHED.iter().any(|name| journal::is_marked(tree, &directory, name));
             Some((past.story, directory, size, is_open))
         });
         let mut told: Vec<_> = told.collect();
@@ -46,7 +43,7 @@ pub fn collect(tree: &Tree, terms: &Terms, own: &RunId) -> Result<(), TreeError>
         let newest = told.iter().rev().find(|(story, ..)| matches!(story.ended, Some((_, Ending::Done))));
         let newest = newest.map(|(story, ..)| story.run.clone());
         for (story, directory, size, is_open) in &told {
-            if kept <= terms.keep_runs && bytes <= BYTES {
+            if kept <= terms.keep_runs && bytes <= terms.keep_bytes {
                 break;
             }
             if *is_open || story.run == *own || Some(&story.run) == newest.as_ref() {

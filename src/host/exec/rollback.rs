@@ -16,6 +16,7 @@ use crate::host::{
     HostError,
     bytes::Bytes,
     journal::{Ending, Inverse, PastIntent, Saved},
+    ledger,
     matcher::{Expectation, Matcher},
     op::{Check, Command, Form, Op, Source, Undo},
     path::AbsPath,
@@ -50,19 +51,37 @@ pub fn undo(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, Hos
     if tree.seam.is_cut() { Err(HostError::Unreachable("cut".into())) } else { result }
 }
 
+/// The same by a process that holds the lock already.
+///
+/// # Errors
+/// As [`undo`].
+pub fn undo_locked(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, HostError> {
+    take_back_locked(tree, terms, what, &id_of(what))
+}
+
+fn id_of(what: &TakeBack) -> RunId {
+    let chance = u16::try_from(write::chance() & 0xffff).unwrap_or(0);
+    what.id.clone().unwrap_or_else(|| RunId::new(u64::try_from(journal::now()).unwrap_or(0), chance))
+}
+
 fn take_back(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, HostError> {
     let refused = |error: TreeError| HostError::Refused(error.to_string());
     let run = &what.run;
     // First without the lock: a run that does not exist must not make its directory.
     let past = journal::past(tree, run).map_err(HostError::Refused)?;
     space::check(tree, needs(tree, &past)).map_err(HostError::Refused)?;
-    let chance = u16::try_from(write::chance() & 0xffff).unwrap_or(0);
-    let own = what.id.clone().unwrap_or_else(|| RunId::new(u64::try_from(journal::now()).unwrap_or(0), chance));
+    let own = id_of(what);
     let _lock = match journal::lock(tree, &own, &what.by, terms) {
         Ok(lock) => lock,
         Err(NoLock::Held(holder)) => return Ok(TookBack::Locked { holder }),
         Err(NoLock::Failed(error)) => return Err(refused(error)),
     };
+    take_back_locked(tree, terms, what, &own)
+}
+
+fn take_back_locked(tree: &Tree, terms: &Terms, what: &TakeBack, own: &RunId) -> Result<TookBack, HostError> {
+    let refused = |error: TreeError| HostError::Refused(error.to_string());
+    let run = &what.run;
     journal::clear_cut_runs(tree).map_err(refused)?;
     let past = journal::past(tree, run).map_err(HostError::Refused)?;
     let plan = plan_of(tree, &past);
@@ -76,13 +95,13 @@ fn take_back(tree: &Tree, terms: &Terms, what: &TakeBack) -> Result<TookBack, Ho
         return Ok(TookBack::Changed { what: plan.changed().map(String::from).collect() });
     }
     let mut back =
-        Back { tree, terms, past: &past, own: &own, what, journal: None, refused: vec![], told: RolledBack::default() };
+        Back { tree, terms, past: &past, own, what, journal: None, refused: vec![], told: RolledBack::default() };
     back.take_all();
     let Back { journal, mut told, .. } = back;
     if !told.interrupted {
         journal::settle_run(tree, run).map_err(refused)?;
         if !past.story.intents.is_empty() {
-            past.set_taken_back(tree, &own).map_err(refused)?;
+            past.set_taken_back(tree, own).map_err(refused)?;
         }
         if let Some(earlier) = &past.story.takes_back
             && let Ok(earlier) = journal::past(tree, earlier)
@@ -468,6 +487,7 @@ impl Back<'_> {
         };
         let past = self.past;
         let becomes = before.matcher();
+        let told = self.told.undone.len();
         self.journaled(
             intent,
             words,
@@ -488,6 +508,10 @@ impl Back<'_> {
                 }
             },
         );
+        // Keeping the ledger is nothing that a person asked for.
+        if ledger::is_record(path) {
+            self.told.undone.truncate(told);
+        }
     }
 
     fn write_value(&mut self, intent: &PastIntent, path: &AbsPath, form: Form, old: Option<&str>) {

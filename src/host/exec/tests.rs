@@ -120,7 +120,7 @@ fn run_of(number: u16, works: Vec<Vec<Step>>) -> Run {
             sensitive: false,
         })
         .collect();
-    Run { id: RunId::new(1_800_000_000, number), by: "me@here".into(), works }
+    Run { id: RunId::new(1_800_000_000, number), by: "me@here".into(), confirm_within: None, works }
 }
 
 fn apply(host: &mut LocalHost, run: &Run) -> Applied {
@@ -836,6 +836,48 @@ fn a_cut_run_is_told_until_one_ends_well() {
     failing.works.clear();
     assert_eq!(outcomes(&mut host, &failing), []);
     assert_eq!(unfinished(&mut host), []);
+}
+
+#[test]
+fn a_boot_configuration_is_installed_only_if_every_check_holds() {
+    for (generated, checker, words) in [
+        ("linux /boot/vmlinuz new\n", "false", "`false"),
+        ("linux /boot/vmlinuz other\n", "true", "new"),
+        ("linux /boot/gone new\n", "true", "/boot/gone"),
+        ("", "true", "linux"),
+    ] {
+        let root = root();
+        let mut run = everything_in(root.path());
+        run.works = vec![run.works.remove(3)];
+        let source = Op::Write { path: path("/boot/source"), content: generated.into(), owner: mine(0o644) };
+        run.works[0].steps[0] = Step::new(source);
+        let check = Command::new([checker, "{}"]).under_root(UnderRoot::AsIs).with_staged("grub");
+        run.works[0].steps[4] = Step::new(Op::Check(Check::Succeeds(check)));
+        let [Outcome::Failed { error, .. }] = &outcomes(&mut host(root.path()), &run)[..] else {
+            panic!("{generated:?} is installed")
+        };
+        assert!(error.contains(words), "{error}");
+        let menu = fs::read_to_string(root.path().join("boot/grub.cfg")).unwrap();
+        assert_eq!(menu, "linux /boot/vmlinuz old\n", "the old one is kept");
+    }
+}
+
+#[test]
+fn only_so_many_bytes_are_kept_and_always_the_newest_run() {
+    let root = root();
+    let settings = Settings { root: Some(root.path().into()), keep_bytes: Some(25_000), ..Settings::default() };
+    let mut host = LocalHost::new(settings).unwrap();
+    let long = |number: u16| format!("{number}").repeat(10_000);
+    let run = |number: u16| run_of(number, vec![vec![write("/etc/a", &long(number), 0o644)]]);
+    for number in 1..6 {
+        apply(&mut host, &run(number));
+    }
+    // Each keeps what the one before it wrote: 10,000 bytes and a journal.
+    let ids = |numbers: &[u16]| numbers.iter().map(|number| run(*number).id.to_string()).collect::<Vec<_>>();
+    assert_eq!(runs_in(root.path()), ids(&[4, 5]));
+    let settings = Settings { root: Some(root.path().into()), keep_bytes: Some(0), ..Settings::default() };
+    apply(&mut LocalHost::new(settings).unwrap(), &run(6));
+    assert_eq!(runs_in(root.path()), ids(&[6]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{Defect, FakeHost, Node, World};
 use crate::host::{
     HostError,
     bytes::Bytes,
+    ledger,
     matcher::{Expectation, Matcher, choice},
     op::{Check, Command, Form, Op, Owner, Source, Step, Undo},
     path::AbsPath,
@@ -180,6 +181,7 @@ impl FakeHost {
                 self.journals.entry(run.id.clone()).or_default().extend(entries);
                 let journal = format!("{STATE_DIR}/runs/{}/journal", run.id);
                 self.world.file(&journal, format!("{intent}\n"));
+                self.world.make_directories(&ledger::directory());
                 self.point()?;
                 let mut owed = vec![];
                 if self.defect != Some(Defect::LostNotify) {

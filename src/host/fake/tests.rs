@@ -33,7 +33,7 @@ fn run_of(works: Vec<Vec<Step>>) -> Run {
             sensitive: false,
         })
         .collect();
-    Run { id: RunId::new(1_800_000_000, 1), by: "me@here".into(), works }
+    Run { id: RunId::new(1_800_000_000, 1), by: "me@here".into(), confirm_within: None, works }
 }
 
 fn apply(host: &mut FakeHost, run: &Run) -> Applied {

@@ -268,6 +268,17 @@ pub struct Lines {
     pub xen: String,
 }
 
+impl Lines {
+    /// Returns the line of the Linux kernel without Xen, or that of Xen.
+    #[must_use]
+    pub fn of(&self, target: Target) -> &str {
+        match target {
+            Target::Linux => &self.linux,
+            Target::Xen => &self.xen,
+        }
+    }
+}
+
 /// How the generated file is made, checked and installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generator {
