@@ -20,8 +20,8 @@ fn journals_of_format_1_are_read() {
     let mut seen = BTreeSet::new();
     for (name, operations, ending) in [
         ("1-host-apply.jsonl", 11, Ending::Failed),
-        ("1-root-apply.jsonl", 17, Ending::Done),
-        ("1-root-rollback.jsonl", 17, Ending::Done),
+        ("1-root-apply.jsonl", 19, Ending::Done),
+        ("1-root-rollback.jsonl", 19, Ending::Done),
     ] {
         let story = story(name);
         assert_eq!((story.by.as_str(), story.intents.len()), ("root@vm", operations), "{name}");
