@@ -468,8 +468,9 @@ fn not_pruned(case: &Case, planned: &Planned, now: &World) -> Vec<String> {
         .map(|file| file.path.to_string())
         .collect();
     ignored.extend(["/srv/made", KEPT].map(String::from));
-    // A mount that no entry named, or with other options than its entry, is no declaration.
-    if case.world.text("/proc/self/mountinfo").is_some_and(|text| text.contains("/mnt/images")) {
+    // A mount that no entry named, or with other options than its entry, and an entry that was not mounted are no declarations.
+    let names = |path: &str| case.world.text(path).is_some_and(|text| text.contains("/mnt/images"));
+    if names("/proc/self/mountinfo") || names("/etc/fstab") {
         ignored.insert("/proc/self/mountinfo".into());
     }
     if planned.changes().any(|(resource, _)| resource.address.kind == "kernel_cmdline") {

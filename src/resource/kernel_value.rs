@@ -165,8 +165,8 @@ impl Resource for KernelValue {
             (Some(surplus), Some(all)) => (all - surplus).to_string(),
             _ => value,
         };
-        let run = seen.text(&Self::ksm("run")).ok().flatten().map(|run| run.trim().to_owned());
-        Ok(Some(State { value, merging: self.left_unmerged(seen).and(run) }))
+        // The record is due even where the write before the cut was the last one.
+        Ok(Some(State { value, merging: self.left_unmerged(seen).map(|_| "interrupted".into()) }))
     }
 
     fn desired(&self, seen: &Seen, current: Option<&State>) -> Result<Option<State>, Cannot> {
