@@ -45,6 +45,7 @@ use crate::{
         HostPlan, HostResult, Planned, ResourcePlan, Verdict,
         file::{About, Draft, PlanFile},
         host::{Circumstances, PlanError, plan},
+        orphans::{Orphan, Standing},
     },
     resource::{KINDS, state::Action},
     transport::wire::{self, Request, Response},
@@ -468,6 +469,10 @@ fn not_pruned(case: &Case, planned: &Planned, now: &World) -> Vec<String> {
         .map(|file| file.path.to_string())
         .collect();
     ignored.extend(["/srv/made", KEPT].map(String::from));
+    for (resource, change) in planned.changes().filter(|(resource, _)| resource.sensitive) {
+        ignored.extend(change.steps.iter().filter_map(|step| step.op.path()).map(ToString::to_string));
+        ignored.extend(resource.address.name.strip_prefix("/").map(|_| resource.address.name.clone()));
+    }
     // A mount that no entry named, or with other options than its entry, and an entry that was not mounted are no declarations.
     let names = |path: &str| case.world.text(path).is_some_and(|text| text.contains("/mnt/images"));
     if names("/proc/self/mountinfo") || names("/etc/fstab") {
@@ -566,7 +571,9 @@ fn pruned(case: &Case, planned: &Planned, after: &World) -> Result<(), Broken> {
             return Err(broken(format!("{ran:?}")));
         }
         let Ok(second) = plan(&mut host, &compiled, prune, &mut |_| ()) else { return Err(broken("no plan".into())) };
-        if second.changes().next().is_some() || !second.orphaned.is_empty() {
+        // What was there before something secret is not kept, which is told.
+        let is_left = |orphan: &Orphan| !matches!(orphan.standing, Standing::Unknown { .. });
+        if second.changes().next().is_some() || second.orphaned.iter().any(is_left) {
             return Err(broken(format!("a second plan has {:?} and {:?}", second.resources, second.orphaned)));
         }
         if kept == 0 {

@@ -195,7 +195,10 @@ impl<'a> Builder<'a> {
             return vec![];
         }
         let mut steps = vec![];
-        for memory in memories.into_iter().filter(|memory| !entry.restores.contains(&memory.thing)) {
+        for mut memory in memories.into_iter().filter(|memory| !entry.restores.contains(&memory.thing)) {
+            if sensitive {
+                memory.before.withhold();
+            }
             let known = self.ledger.records.get(&memory.thing);
             if memory.only_if_known && known.is_none() {
                 continue;

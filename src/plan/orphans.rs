@@ -12,7 +12,7 @@ use crate::{
         path::AbsPath,
         run::NOT_SHOWN,
     },
-    resource::{AnyResource, Cannot, Declaration, Seen},
+    resource::{AnyResource, Cannot, Declaration, Seen, memory::NOT_KEPT},
 };
 
 /// Something that was declared once and is no more.
@@ -86,7 +86,9 @@ impl<'a> Found<'a> {
     #[must_use]
     pub fn orphan(&self, seen: &Seen) -> Orphan {
         let standing = match &self.made {
-            Err(_) if self.record.sensitive => Standing::Unknown { reason: NOT_SHOWN.into() },
+            Err(reason) if self.record.sensitive && reason != NOT_KEPT => {
+                Standing::Unknown { reason: NOT_SHOWN.into() }
+            }
             Err(reason) => Standing::Unknown { reason: reason.clone() },
             Ok(made) => match (made.left.stands(seen), made.before.stands(seen)) {
                 // A part of a thing may be on both sides; then nothing is left to do.

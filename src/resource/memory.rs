@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Why what was there before cannot be brought back where it was left out.
+pub const NOT_KEPT: &str = "declared once and no more; what was there before is secret, so it was not kept";
+
 /// Something that can be declared: a kind with its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,11 +60,22 @@ impl Declaration {
         Self::new(<Restored as super::Resource>::KIND, json!(restored))
     }
 
+    /// Leaves out what was there, unless that was nothing: a plan holds no secret that it does not need to act.
+    pub fn withhold(&mut self) {
+        let is_absent = self.params["was"] == "absent" || self.params["ensure"] == "absent";
+        if !is_absent {
+            self.params = Value::Null;
+        }
+    }
+
     /// Makes the resource that is declared.
     ///
     /// # Errors
     /// Says why it makes no sense to this vprov.
     pub fn resource(&self) -> Result<Box<dyn AnyResource>, String> {
+        if self.params.is_null() {
+            return Err(NOT_KEPT.into());
+        }
         if self.kind == <Restored as super::Resource>::KIND {
             let restored: Restored = serde_json::from_value(self.params.clone()).map_err(|error| error.to_string())?;
             return Ok(Box::new(restored));

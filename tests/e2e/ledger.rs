@@ -19,7 +19,7 @@ impl Image {
     fn new() -> Self {
         let env = Env::new();
         let app = env.write("root/etc/app.conf", "# the old one\r\n");
-        fs::set_permissions(&app, fs::Permissions::from_mode(0o640)).expect("a mode can be set");
+        fs::set_permissions(&app, fs::Permissions::from_mode(0o644)).expect("a mode can be set");
         env.write("root/etc/default/libvirt-guests", "#ON_SHUTDOWN=suspend\nON_SHUTDOWN=\"suspend\"\n");
         std::os::unix::fs::symlink("/elsewhere", env.dir().join("root/etc/images")).expect("a link can be made");
         fs::create_dir_all(env.dir().join("root/var/lib")).expect("a directory can be made");
@@ -118,19 +118,33 @@ fn what_somebody_touched_since_is_told_and_left() {
     image.0.write("root/etc/app.conf", "mine\n");
     image.0.write("root/srv/new/other", "mine too\n");
     image.declare(&[]);
-    image.run("plan", &["--prune"]).exits(0).says("changed since vprov wrote it; it stays as it is");
+    image.run("plan", &["--prune"]).exits(3).says("changed since vprov wrote it");
     let output = image.run("apply", &["--yes", "--prune"]);
     output.exits(3).says("/srv/new is not empty (`other`), so it stays");
     let tree = image.tree();
     assert!(tree["etc/app.conf"].contains("mine"), "{tree:?}");
     assert!(tree.contains_key("srv/new/other") && !tree.contains_key("srv/new/deep"), "{tree:?}");
     let left: Vec<String> = image.orphans().into_iter().map(|(address, _)| address).collect();
-    assert_eq!(left, ["file[/etc/app.conf]", "file[/srv/new]"]);
+    assert_eq!(left, ["file[/etc/app.conf]", "directory[/srv]", "file[/srv/new]"]);
     // Whoever brings it back by hand has nothing left but to forget it.
     image.0.write("root/etc/app.conf", "# the old one\r\n");
     fs::remove_file(image.0.dir().join("root/srv/new/other")).expect("it can be removed");
     image.run("apply", &["--yes", "--prune"]).exits(0);
     assert_eq!(image.orphans(), []);
+}
+
+#[test]
+fn what_was_there_before_a_secret_is_not_kept_and_that_is_told() {
+    let image = Image::new();
+    let key = image.0.write("root/etc/app.key", "swordfish\n");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode can be set");
+    image.declare(&["      - file: { path: /etc/app.key, content: \"hunter2\\n\" }\n"]);
+    image.run("apply", &["--yes"]).exits(0);
+    image.declare(&[]);
+    let output = image.run("plan", &["--prune", "--detailed-exitcode"]).exits(0);
+    output.says("what was there before is secret, so it was not kept").never_says("swordfish").never_says("hunter2");
+    image.run("rollback", &["--yes"]).exits(0);
+    assert_eq!((fs::read_to_string(&key).expect("it is there").as_str(), image.records()), ("swordfish\n", 0));
 }
 
 #[test]
