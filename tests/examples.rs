@@ -27,6 +27,7 @@ fn told(output: &Output) -> String {
 fn examples() -> Vec<PathBuf> {
     let entries = fs::read_dir(Path::new(ROOT).join("examples")).expect("there are examples");
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry can be read").path()).collect();
+    found.retain(|example| example.join("hosts.yaml").exists());
     found.sort();
     found
 }
@@ -167,4 +168,38 @@ fn the_quickstart_is_carried_out_below_a_root() {
     assert!(written.ends_with("\nfs.aio-max-nr = 1048576\nvm.swappiness = 35\n"), "{written}");
     assert!(root.path().join("etc/vprov-quickstart").exists());
     assert_eq!(run("plan", "--detailed-exitcode").status.code(), Some(0));
+}
+
+/// The commands of vprov in a text: from its name to what ends a command for a shell, without quotes.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let ends = ["\n", ">", "|", ";", "&"];
+    text.match_indices("vprov ")
+        .filter(|(at, _)| text[..*at].trim_end_matches(' ').ends_with(['\n', '-', '`', '|']))
+        .map(|(at, _)| {
+            let end = ends.iter().filter_map(|end| text[at..].find(end)).min().unwrap_or(text.len() - at);
+            let command = text[at..at + end].split('`').next().unwrap_or_default();
+            command.split_whitespace().skip(1).map(|word| word.replace('"', "")).collect()
+        })
+        .filter(|command: &Vec<String>| !command.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_commands_of_the_ci_examples_exist() {
+    let ci = Path::new(ROOT).join("examples/ci");
+    for (file, jobs, n) in [("gitlab.yml", &["plan", "apply"][..], 6), ("github.yml", &["jobs"], 6)] {
+        let text = fs::read_to_string(ci.join(file)).expect("the example is text");
+        let parsed = yaml(&text);
+        for job in jobs {
+            assert!(parsed[*job].is_object(), "{file} has no `{job}`");
+        }
+        let commands = commands(&text);
+        assert!(commands.len() >= n, "{file}: {commands:?}");
+        for command in commands {
+            // Help is shown only once everything before it was understood.
+            let args: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+            let output = vprov(&args);
+            assert!(output.status.success(), "{file}: {command:?}: {}", told(&output));
+        }
+    }
 }

@@ -163,6 +163,15 @@ pub struct Show {
     /// Only these hosts: names, ranges, globs, groups; with `!` in front, not these.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', allow_hyphen_values = true)]
     pub limit: Vec<String>,
+    /// Write Markdown for the comment of a merge request, always shorter than one may be.
+    #[arg(long, group = "form", conflicts_with = "json")]
+    pub markdown: bool,
+    /// Write one page that needs nothing else.
+    #[arg(long, group = "form", conflicts_with = "json")]
+    pub html: bool,
+    /// Write JUnit's XML: failed is what cannot be planned, skipped what would change.
+    #[arg(long, group = "form", conflicts_with = "json")]
+    pub junit: bool,
     /// The output.
     #[command(flatten)]
     pub output: Output,

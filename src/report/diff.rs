@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How many lines around a change are shown.
-const CONTEXT: usize = 3;
+pub const CONTEXT: usize = 3;
 
 /// Lines are shown up to this many characters.
 const LONGEST: usize = 2000;

@@ -2,6 +2,8 @@
 
 pub mod text;
 pub mod diff;
+pub mod group;
+pub mod summary;
 pub mod plan;
 pub mod applied;
 pub mod undo;
@@ -9,4 +11,7 @@ pub mod history;
 pub mod facts;
 pub mod redact;
 pub mod json;
+pub mod markdown;
+pub mod html;
+pub mod junit;
 pub mod manual;

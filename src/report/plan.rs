@@ -1,22 +1,17 @@
 //! A plan as text: hosts that read the same are shown once, what needs nothing is not shown.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::{
-    diff, redact,
-    text::{Look, Tone, count, shown, wrap},
+    diff,
+    group::{self, Group},
+    summary::Summary,
+    text::{Look, Tone, columns, count, shown, wrap},
 };
 use crate::{
-    config::fold,
-    host::{
-        op::Op,
-        run::{NOT_SHOWN, utc},
-        state::Unfinished,
-    },
+    host::{op::Op, run::utc, state::Unfinished},
     plan::{
-        Change, Counts, HostPlan, HostResult, Planned, ResourcePlan, Verdict,
+        Change, Counts, HostPlan, HostResult, ResourcePlan, Verdict,
         file::PlanFile,
         is_metadata,
         orphans::{Orphan, Standing},
@@ -27,27 +22,29 @@ use crate::{
 /// How wide text below a resource is, behind its indentation of six: diffs alone are wider than 80 columns.
 const WIDTH: usize = 74;
 
-/// Writes the plans of a fleet, hosts with the same plan as one, and a summary.
+/// So many rows of values that differ between hosts of one entry are shown.
+const ROWS: usize = 20;
+
+/// Writes the plans of a fleet, hosts with the same plan (but for a few values) as one, and a summary.
 #[must_use]
 pub fn plan(plans: &[HostPlan], look: Look) -> String {
-    let mut groups: BTreeMap<String, (usize, Vec<&HostPlan>)> = BTreeMap::new();
-    for (at, plan) in plans.iter().enumerate() {
-        groups.entry(body(plan, look)).or_insert_with(|| (at, vec![])).1.push(plan);
-    }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by_key(|(_, (at, _))| *at);
     let mut out = String::new();
-    for (body, (_, members)) in groups {
-        let quiet = body.is_empty() && !look.verbose;
-        if quiet {
+    for group in group::groups(plans, look) {
+        let body = body(&group.shown, look);
+        if body.is_empty() && !look.verbose {
             continue;
         }
-        let names: Vec<&str> = members.iter().map(|plan| plan.host.as_str()).collect();
-        look.put(&mut out, Tone::Heading, &shown(&fold::fold(names.iter().copied()).join(",")));
-        if names.len() > 1 {
-            look.put(&mut out, Tone::Faint, &format!("  ({} hosts with the same plan)", names.len()));
+        look.put(&mut out, Tone::Heading, &shown(&group.name()));
+        let n = group.members.len();
+        match group.columns.len() {
+            0 if n == 1 => {}
+            0 => look.put(&mut out, Tone::Faint, &format!("  ({n} hosts with the same plan)")),
+            values => {
+                let words = format!("  ({n} hosts with the same plan but for {})", count(values, "value"));
+                look.put(&mut out, Tone::Faint, &words);
+            }
         }
-        if let Some(HostResult::Planned(planned)) = members.first().map(|plan| &plan.result) {
+        if let HostResult::Planned(planned) = &group.shown.result {
             let counts = host_counts(planned.counts());
             if !counts.is_empty() {
                 look.put(&mut out, Tone::Faint, &format!("  {counts}"));
@@ -55,10 +52,38 @@ pub fn plan(plans: &[HostPlan], look: Look) -> String {
         }
         out.push('\n');
         out.push_str(&body);
+        put_values(&mut out, look, &group);
         out.push('\n');
     }
-    summary(&mut out, plans, look);
+    summary(&mut out, &Summary::of(plans), look);
     out
+}
+
+/// Writes which host has which of the values that differ.
+fn put_values(out: &mut String, look: Look, group: &Group<'_>) {
+    for column in group.columns.iter().filter(|column| group.names_itself(column)) {
+        note(out, look, &format!("{} is the name of the host", column.mark));
+    }
+    let rows = group.rows();
+    if rows.is_empty() {
+        return;
+    }
+    let marks = group.columns.iter().filter(|column| !group.names_itself(column)).map(|column| column.mark.clone());
+    let mut table: Vec<Vec<String>> = vec![["hosts".to_owned()].into_iter().chain(marks).collect()];
+    let shown_rows = if look.verbose { rows.len() } else { ROWS };
+    for (hosts, values) in rows.iter().take(shown_rows) {
+        let values =
+            values.iter().map(|value| if value.is_empty() { "(nothing)".into() } else { shown(value).into_owned() });
+        table.push([shown(hosts).into_owned()].into_iter().chain(values).collect());
+    }
+    for (at, line) in columns(&table).iter().enumerate() {
+        out.push_str("  ");
+        look.put(out, if at == 0 { Tone::Faint } else { Tone::Plain }, line);
+        out.push('\n');
+    }
+    if rows.len() > shown_rows {
+        note(out, look, &format!("and {} more; --verbose shows all", rows.len() - shown_rows));
+    }
 }
 
 /// Says in a line where a saved plan comes from.
@@ -121,13 +146,18 @@ fn put_orphan(out: &mut String, look: Look, orphan: &Orphan) {
     out.push_str("  ");
     look.put(out, Tone::Notice, "o orphaned");
     out.push_str(&format!(" {}\n", shown(&orphan.address.to_string())));
-    let text = match &orphan.standing {
+    detail(out, look, Tone::Plain, standing(orphan));
+}
+
+/// Says how a thing stands that was declared once and is no more.
+#[must_use]
+pub fn standing(orphan: &Orphan) -> &str {
+    match &orphan.standing {
         Standing::Untouched => "declared once and no more; `--prune` brings back what was there before",
         Standing::AsBefore => "declared once and no more, and as it was before; `--prune` forgets it",
         Standing::Changed => "declared once and no more, but changed since vprov wrote it; it stays as it is",
         Standing::Unknown { reason } => reason,
-    };
-    detail(out, look, Tone::Plain, text);
+    }
 }
 
 fn note(out: &mut String, look: Look, text: &str) {
@@ -157,56 +187,69 @@ pub fn put_error(out: &mut String, error: &str) {
     }
 }
 
-fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
-    let (sign, word, tone) = match &resource.verdict {
+/// Returns sign, word and tone of what becomes of a resource.
+#[must_use]
+pub fn resource_words(resource: &ResourcePlan) -> (&'static str, &'static str, Tone) {
+    match &resource.verdict {
         Verdict::Change(change) => sign(change.action),
         Verdict::Deferred { .. } => ("…", "later", Tone::Notice),
         Verdict::Unknown { .. } => ("?", "unknown", Tone::Notice),
         Verdict::Failed { .. } => ("!", "failed", Tone::Bad),
         Verdict::Blocked { .. } => ("!", "blocked", Tone::Bad),
         Verdict::Unsupported { .. } => ("=", "unsupported", Tone::Faint),
-        Verdict::Converged if resource.remarks.is_empty() && !look.verbose => return,
         Verdict::Converged => ("=", "as declared", Tone::Faint),
-    };
+    }
+}
+
+fn put_resource(out: &mut String, look: Look, resource: &ResourcePlan) {
+    if matches!(resource.verdict, Verdict::Converged) && resource.remarks.is_empty() && !look.verbose {
+        return;
+    }
+    let (sign, word, tone) = resource_words(resource);
     out.push_str("  ");
     look.put(out, tone, &format!("{sign} {word:<8}"));
     out.push_str(&format!(" {}", shown(&resource.address.to_string())));
     out.push('\n');
-    let hidden = resource.sensitive && !look.show_sensitive;
-    match &resource.verdict {
-        Verdict::Change(change) => put_change(out, look, resource, change),
-        Verdict::Failed { .. } if hidden => detail(out, look, Tone::Plain, NOT_SHOWN),
-        Verdict::Unknown { reason } | Verdict::Failed { reason, .. } | Verdict::Unsupported { reason } => {
-            detail(out, look, Tone::Plain, reason);
+    if let Verdict::Change(change) = &resource.verdict {
+        put_fields(out, &fields(resource, change, look));
+        for file in &change.files {
+            diff::put(out, look, "      ", file, resource.sensitive);
         }
-        Verdict::Blocked { by } => detail(out, look, Tone::Plain, &format!("because {by} failed")),
+    }
+    for (tone, text) in notes(resource, look) {
+        detail(out, look, tone, &text);
+    }
+    put_remarks(out, look, &resource.remarks);
+}
+
+/// Returns what is to be said of a resource beside its fields, files and remarks.
+#[must_use]
+pub fn notes(resource: &ResourcePlan, look: Look) -> Vec<(Tone, String)> {
+    let mut notes: Vec<(Tone, String)> = vec![];
+    match &resource.verdict {
+        Verdict::Change(change) => change_notes(&mut notes, look, resource, change),
+        Verdict::Unknown { reason } | Verdict::Failed { reason, .. } | Verdict::Unsupported { reason } => {
+            notes.push((Tone::Plain, reason.clone()));
+        }
+        Verdict::Blocked { by } => notes.push((Tone::Plain, format!("because {by} failed"))),
         Verdict::Deferred { because, may } => {
-            detail(out, look, Tone::Plain, &format!("decided once {because} is there; at most:"));
-            for operation in may {
-                let operation = if hidden { &redact::operation(operation) } else { operation };
-                detail(out, look, Tone::Faint, &format!("  {operation}"));
-            }
+            notes.push((Tone::Plain, format!("decided once {because} is there; at most:")));
+            notes.extend(may.iter().map(|operation| (Tone::Faint, format!("  {operation}"))));
         }
         Verdict::Converged => {}
     }
     if !resource.from_facts.is_empty() && matches!(resource.verdict, Verdict::Change(_)) {
         let names: Vec<&str> = resource.from_facts.iter().map(String::as_str).collect();
-        detail(out, look, Tone::Faint, &format!("computed from facts: {}", names.join(", ")));
+        notes.push((Tone::Faint, format!("computed from facts: {}", names.join(", "))));
     }
     if !resource.restores.is_empty() {
         let things: Vec<&str> = resource.restores.iter().map(String::as_str).collect();
-        detail(out, look, Tone::Plain, &format!("declared no more, so it is as before again: {}", things.join(", ")));
+        notes.push((Tone::Plain, format!("declared no more, so it is as before again: {}", things.join(", "))));
     }
     for over in &resource.overridden {
-        detail(out, look, Tone::Faint, &format!("{}: the {} overrides the {}", over.what, over.by, over.over));
+        notes.push((Tone::Faint, format!("{}: the {} overrides the {}", over.what, over.by, over.over)));
     }
-    if hidden {
-        let mut remarks = resource.remarks.clone();
-        remarks.iter_mut().for_each(redact::remark);
-        put_remarks(out, look, &remarks);
-    } else {
-        put_remarks(out, look, &resource.remarks);
-    }
+    notes
 }
 
 /// Returns sign, word and tone of an action: a colour never carries meaning alone.
@@ -222,52 +265,48 @@ pub fn sign(action: Action) -> (&'static str, &'static str, Tone) {
     }
 }
 
-fn put_change(out: &mut String, look: Look, resource: &ResourcePlan, change: &Change) {
+/// Returns names and values of what changes and stands in no file that is shown.
+#[must_use]
+pub fn fields(resource: &ResourcePlan, change: &Change, look: Look) -> Vec<[String; 2]> {
     let hidden = resource.sensitive && !look.show_sensitive;
-    let rows: Vec<Vec<String>> = change
-        .fields
-        .iter()
-        .filter(|field| look.verbose || change.files.is_empty() || !field.in_file)
-        .map(|field| {
-            let hidden = hidden && !is_metadata(&field.name);
-            let value = |value: &Value| if hidden && !value.is_null() { "(sensitive)".into() } else { scalar(value) };
-            let change = match (&field.before, &field.after) {
-                (Value::Null, after) => value(after),
-                (before, after) => format!("{} → {}", value(before), value(after)),
-            };
-            vec![shown(&field.name).into_owned(), shown(&change).into_owned()]
-        })
-        .collect();
-    put_fields(out, &rows);
-    for file in &change.files {
-        diff::put(out, look, "      ", file, resource.sensitive);
-    }
-    let runs = change.steps.iter().filter(|step| matches!(step.op, Op::Run { .. }));
-    for step in change.steps.iter().filter(|_| look.verbose) {
-        detail(out, look, Tone::Faint, &format!("step: {}", describe(&step.op, hidden)));
-    }
-    if !look.verbose {
-        for step in runs {
-            detail(out, look, Tone::Faint, &describe(&step.op, hidden));
-        }
+    let told = change.fields.iter().filter(|field| look.verbose || change.files.is_empty() || !field.in_file);
+    told.map(|field| {
+        let hidden = hidden && !is_metadata(&field.name);
+        let value = |value: &Value| if hidden && !value.is_null() { "(sensitive)".into() } else { scalar(value) };
+        let change = match (&field.before, &field.after) {
+            (Value::Null, after) => value(after),
+            (before, after) => format!("{} → {}", value(before), value(after)),
+        };
+        [shown(&field.name).into_owned(), shown(&change).into_owned()]
+    })
+    .collect()
+}
+
+fn change_notes(notes: &mut Vec<(Tone, String)>, look: Look, resource: &ResourcePlan, change: &Change) {
+    let hidden = resource.sensitive && !look.show_sensitive;
+    if look.verbose {
+        notes.extend(change.steps.iter().map(|step| (Tone::Faint, format!("step: {}", describe(&step.op, hidden)))));
+    } else {
+        let runs = change.steps.iter().filter(|step| matches!(step.op, Op::Run { .. }));
+        notes.extend(runs.map(|step| (Tone::Faint, describe(&step.op, hidden))));
     }
     if !change.because.is_empty() {
-        detail(out, look, Tone::Faint, &format!("because of {}", change.because.join(", ")));
+        notes.push((Tone::Faint, format!("because of {}", change.because.join(", "))));
     }
     match change.disturbs {
         Disruption::Nothing => {}
-        Disruption::Service => detail(out, look, Tone::Faint, "disturbs: a service of the host"),
+        Disruption::Service => notes.push((Tone::Faint, "disturbs: a service of the host".into())),
         Disruption::Guests => {
-            detail(out, look, Tone::Notice, "disturbs: guests feel this; needs --allow guest-visible")
+            notes.push((Tone::Notice, "disturbs: guests feel this; needs --allow guest-visible".into()));
         }
     }
     if change.connection {
         let text =
             "may cut the connection: over SSH it is confirmed over a new one, else the host takes it back by itself";
-        detail(out, look, Tone::Notice, text);
+        notes.push((Tone::Notice, text.into()));
     }
     if !change.reversible {
-        detail(out, look, Tone::Notice, "cannot be rolled back");
+        notes.push((Tone::Notice, "cannot be rolled back".into()));
     }
 }
 
@@ -276,10 +315,9 @@ fn describe(op: &Op, hidden: bool) -> String {
 }
 
 /// Writes names and values, long values broken at spaces.
-fn put_fields(out: &mut String, rows: &[Vec<String>]) {
-    let width = rows.iter().filter_map(|row| row.first()).map(|name| name.chars().count()).max().unwrap_or(0) + 2;
-    for row in rows {
-        let [name, value] = row.as_slice() else { continue };
+fn put_fields(out: &mut String, rows: &[[String; 2]]) {
+    let width = rows.iter().map(|[name, _]| name.chars().count()).max().unwrap_or(0) + 2;
+    for [name, value] in rows {
         for (at, line) in wrap(value, WIDTH.saturating_sub(width).max(24)).iter().enumerate() {
             let name = if at == 0 { name.as_str() } else { "" };
             out.push_str(format!("      {name:<width$}{line}").trim_end());
@@ -301,7 +339,7 @@ pub fn put_remarks(out: &mut String, look: Look, remarks: &[Remark]) {
             Remark::Reboot { attribute, desired, configured, running } => {
                 detail(out, look, Tone::Notice, &format!("reboot pending: {attribute}"));
                 let rows = [("desired", desired), ("configured", configured), ("running", running)]
-                    .map(|(name, value)| vec![format!("  {name}"), shown(value).into_owned()]);
+                    .map(|(name, value)| [format!("  {name}"), shown(value).into_owned()]);
                 put_fields(out, &rows);
             }
             Remark::Short { attribute, desired, running } => {
@@ -343,7 +381,9 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-fn host_counts(counts: Counts) -> String {
+/// Writes the numbers of one host's plan.
+#[must_use]
+pub fn host_counts(counts: Counts) -> String {
     let parts = [
         (counts.changes, "change", "changes"),
         (counts.deferred, "decided later", "decided later"),
@@ -360,50 +400,17 @@ fn host_counts(counts: Counts) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn summary(out: &mut String, plans: &[HostPlan], look: Look) {
-    let planned: Vec<&Planned> = plans
-        .iter()
-        .filter_map(|plan| match &plan.result {
-            HostResult::Planned(planned) => Some(planned),
-            _ => None,
-        })
-        .collect();
-    let mut actions: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, change) in planned.iter().flat_map(|planned| planned.changes()) {
-        *actions.entry(sign(change.action).1).or_default() += 1;
-    }
-    let counts: Vec<Counts> = planned.iter().map(|planned| planned.counts()).collect();
-    let hosts = |wanted: fn(&Counts) -> bool| counts.iter().filter(|counts| wanted(counts)).count();
-    let changed = hosts(|counts| counts.changes > 0);
-    let mut parts = vec![];
-    if changed == 0 {
-        look.put(out, Tone::Good, "No changes.");
-    } else {
-        look.put(out, Tone::Heading, "Plan:");
-        let words: Vec<String> = ["create", "change", "remove", "refresh", "run", "forget"]
-            .iter()
-            .filter_map(|word| actions.get(word).map(|n| format!("{n} to {word}")))
-            .collect();
-        out.push_str(&format!(" {} on {}.", words.join(", "), count(changed, "host")));
-    }
-    let clean = hosts(|counts| counts.changes + counts.failed + counts.unknown + counts.blocked == 0);
-    if clean > 0 {
-        parts.push(format!("{} as declared", count(clean, "host")));
-    }
-    for (n, word) in [
-        (hosts(|counts| counts.reboot > 0), "waiting for a reboot"),
-        (hosts(|counts| counts.unknown > 0), "not fully readable (needs root)"),
-        (hosts(|counts| counts.orphaned > 0), "with what is declared no more"),
-        (hosts(|counts| counts.failed > 0), "with failures"),
-        (plans.iter().filter(|plan| matches!(plan.result, HostResult::Failed { .. })).count(), "failed"),
-        (plans.iter().filter(|plan| matches!(plan.result, HostResult::Unreachable { .. })).count(), "unreachable"),
-    ] {
-        if n > 0 {
-            parts.push(format!("{n} {word}"));
+fn summary(out: &mut String, summary: &Summary, look: Look) {
+    match summary.changes() {
+        None => look.put(out, Tone::Good, "No changes."),
+        Some(changes) => {
+            look.put(out, Tone::Heading, "Plan:");
+            out.push_str(&format!(" {changes}."));
         }
     }
-    if !parts.is_empty() {
-        out.push_str(&format!(" {}.", parts.join(", ")));
+    let rest = summary.rest();
+    if !rest.is_empty() {
+        out.push_str(&format!(" {rest}."));
     }
     out.push('\n');
 }

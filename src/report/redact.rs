@@ -8,7 +8,7 @@ use crate::{
         op::{Check, Command, Op, Source, Undo},
         run::NOT_SHOWN,
     },
-    plan::{Change, HostPlan, HostResult, Verdict, is_metadata},
+    plan::{Change, HostPlan, HostResult, ResourcePlan, Verdict, is_metadata},
     resource::{Remark, state::Field},
 };
 
@@ -16,17 +16,23 @@ use crate::{
 #[must_use]
 pub fn host(mut plan: HostPlan) -> HostPlan {
     if let HostResult::Planned(planned) = &mut plan.result {
-        for resource in planned.resources.iter_mut().filter(|resource| resource.sensitive) {
-            resource.remarks.iter_mut().for_each(remark);
-            match &mut resource.verdict {
-                Verdict::Change(change) => redact_change(change),
-                Verdict::Failed { reason, .. } => *reason = NOT_SHOWN.into(),
-                Verdict::Deferred { may, .. } => may.iter_mut().for_each(|words| *words = operation(words)),
-                _ => {}
-            }
-        }
+        planned.resources.iter_mut().for_each(resource);
     }
     plan
+}
+
+/// Leaves out the values, contents and words of a resource if it is sensitive.
+pub fn resource(resource: &mut ResourcePlan) {
+    if !resource.sensitive {
+        return;
+    }
+    resource.remarks.iter_mut().for_each(remark);
+    match &mut resource.verdict {
+        Verdict::Change(change) => redact_change(change),
+        Verdict::Failed { reason, .. } => *reason = NOT_SHOWN.into(),
+        Verdict::Deferred { may, .. } => may.iter_mut().for_each(|words| *words = operation(words)),
+        _ => {}
+    }
 }
 
 /// Returns the result of an apply without the values and words of its sensitive resources.

@@ -18,6 +18,7 @@ mod manifest;
 mod one;
 mod plans;
 mod program;
+mod review;
 mod rollback;
 mod rollout;
 mod secrets;
