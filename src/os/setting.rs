@@ -203,6 +203,7 @@ impl Name {
             }
             _ => {
                 let first = |byte: u8| byte.is_ascii_alphabetic() || (byte == b'_' && format != Format::Libvirt);
+                let word = |byte: u8| word(byte) || (byte == b'.' && format == Format::Xl);
                 if !key.bytes().next().is_some_and(first) || !key.bytes().all(word) {
                     return wrong("a key is a letter followed by letters, digits and `_`");
                 }
@@ -368,7 +369,11 @@ impl File {
     /// `key = value`, where a value is a text, a number or a list. Anything else libvirt and xl refuse, so do we.
     fn libvirt(&mut self, content: &[u8], at: usize, start: usize, line: usize) -> Result<usize, SettingError> {
         let broken = |why| SettingError::Broken { line, why };
-        let key_end = word_end(content, start);
+        let mut key_end = word_end(content, start);
+        // `vif.default.bridge` (xl.conf(5)); libvirt knows no such key.
+        while self.format == Format::Xl && key_end > start && content.get(key_end) == Some(&b'.') {
+            key_end = word_end(content, key_end + 1);
+        }
         let equals = skip_blanks(content, key_end);
         if key_end == start || content.get(equals) != Some(&b'=') {
             return Err(broken("`key = value` is expected"));
@@ -776,6 +781,7 @@ mod tests {
         // After Xen's xl.conf, written by hand.
         let conf = "## Global XL config file ##\n\n# Control whether dom0 is ballooned down\n#autoballoon=\"auto\"\n\n#lockfile=\"/x\"\n";
         sets(Xl, conf, "autoballoon", text("off"), &conf.replace("\"auto\"\n", "\"auto\"\nautoballoon=\"off\"\n"));
+        sets(Xl, "vif.default.script=\"a\"\n", "vif.default.script", text("b"), "vif.default.script=\"b\"\n");
         sets(Xl, "a='x'\n", "a", text("it's\\"), "a='it\\'s\\\\'\n");
         sets(Xl, "a=\"1\"\na=\"2\"\n", "a", text("3"), "a=\"1\"\na=\"3\"\n");
         sets(Xl, "a=0x10\nb=[ # c\n 'x', ]\n", "b", Value::List(vec!["x".into()]), "a=0x10\nb=[ # c\n 'x', ]\n");
