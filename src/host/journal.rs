@@ -140,6 +140,12 @@ impl Inverse {
             Self::Value { .. } | Self::Program { .. } | Self::Irreversible => None,
         }
     }
+
+    /// Returns the file or value that it is about.
+    #[must_use]
+    pub fn path(&self) -> Option<&AbsPath> {
+        if let Self::Value { path, .. } = self { Some(path) } else { self.file() }
+    }
 }
 
 /// Returns the rule that a file of this content and owner satisfies.

@@ -7,9 +7,12 @@
 
 mod bad_input;
 mod confirm;
+mod chroot;
+mod errors;
 mod families;
 mod faults;
 mod hosts;
+mod kill;
 mod lab;
 mod ledger;
 mod local;
@@ -17,6 +20,7 @@ mod machine;
 mod manifest;
 mod one;
 mod plans;
+mod points;
 mod program;
 mod review;
 mod rollback;

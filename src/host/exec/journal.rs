@@ -126,12 +126,7 @@ fn ensure(tree: &Tree, path: &AbsPath) -> Result<(), TreeError> {
         ensure(tree, &parent)?;
     }
     let own = path.is_within(&AbsPath::known(STATE_DIR));
-    write::make_directory(tree, path, own_owner(if own { 0o700 } else { 0o755 }), None)
-}
-
-fn own_owner(mode: u32) -> Owner {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Owner { mode, uid, gid }
+    write::make_directory(tree, path, write::own(if own { 0o700 } else { 0o755 }), None)
 }
 
 /// Tells whether an activation is recorded as due.
@@ -197,7 +192,7 @@ pub fn settle_run(tree: &Tree, run: &RunId) -> Result<(), TreeError> {
 }
 
 fn put(tree: &Tree, path: &AbsPath, content: &[u8]) -> Result<(), TreeError> {
-    write::place_file(tree, path, Content::Bytes(content), &Attributes::of(own_owner(0o600)), &mut || Ok(()))
+    write::place_file(tree, path, Content::Bytes(content), &Attributes::of(write::own(0o600)), &mut || Ok(()))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -249,12 +244,23 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Appends a record as a whole: what a full disk took a part of, or what is not sure to be on it, is taken away again, for the
+    /// next record would make one line with the part, and records are counted.
     fn append(&self, tree: &Tree, record: &Record) -> Result<(), TreeError> {
+        let failed = |action, errno| TreeError::system(action, &self.directory)(errno);
+        let length = fs::fstat(&self.file).map_err(|errno| failed("look at the journal in", errno))?.st_size;
         tree.seam.point()?;
-        write::write_all(&self.file, &json(record))
-            .map_err(TreeError::system("write the journal in", &self.directory))?;
-        tree.seam.point()?;
-        fs::fdatasync(&self.file).map_err(TreeError::system("store the journal in", &self.directory))
+        let written = write::write_all(&self.file, &json(record))
+            .map_err(|errno| failed("write the journal in", errno))
+            .and_then(|()| tree.seam.point())
+            .and_then(|()| fs::fdatasync(&self.file).map_err(|errno| failed("store the journal in", errno)));
+        if let Err(error) = &written
+            && *error != TreeError::Cut
+        {
+            fs::ftruncate(&self.file, u64::try_from(length).unwrap_or(0))
+                .map_err(|errno| failed("shorten the journal in", errno))?;
+        }
+        written
     }
 
     /// Records what is about to act, and whether its values are secret; returns its number.
@@ -481,9 +487,8 @@ pub fn clear_cut_runs(tree: &Tree) -> Result<(), TreeError> {
             write::take_name(tree, &place(waited)?, &place("interrupted")?, &directory)?;
         }
         if !is_marked(tree, &directory, "open") {
-            if !read::names_in(tree, &directory).iter().any(|name| name == "journal") {
-                write::sweep(tree, &directory);
-            }
+            // One that was forgotten or taken back at the moment of a cut.
+            write::sweep(tree, &directory);
             continue;
         }
         let mut directories = BTreeSet::from([directory.clone(), state("owed"), state("")]);

@@ -1,6 +1,8 @@
 //! A run is taken back from its journal alone, newest operation first; doing so is a run itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustix::io::Errno;
 
 use super::{
     Terms,
@@ -94,11 +96,21 @@ fn take_back_locked(tree: &Tree, terms: &Terms, what: &TakeBack, own: &RunId) ->
     if what.changed == Changed::Refuse && plan.changed().next().is_some() {
         return Ok(TookBack::Changed { what: plan.changed().map(String::from).collect() });
     }
-    let mut back =
-        Back { tree, terms, past: &past, own, what, journal: None, refused: vec![], told: RolledBack::default() };
+    let mut back = Back {
+        tree,
+        terms,
+        past: &past,
+        own,
+        what,
+        doubt: Doubt::of(tree, run),
+        journal: None,
+        refused: vec![],
+        is_broken: false,
+        told: RolledBack::default(),
+    };
     back.take_all();
-    let Back { journal, mut told, .. } = back;
-    if !told.interrupted {
+    let Back { journal, mut told, is_broken, .. } = back;
+    if !told.interrupted && !is_broken {
         journal::settle_run(tree, run).map_err(refused)?;
         if !past.story.intents.is_empty() {
             past.set_taken_back(tree, own).map_err(refused)?;
@@ -137,8 +149,15 @@ fn needs(tree: &Tree, past: &Past) -> Vec<space::Need> {
 }
 
 fn plan_of(tree: &Tree, past: &Past) -> UndoPlan {
-    let mut preview =
-        Preview { tree, past, steps: vec![], paths: BTreeMap::new(), values: BTreeMap::new(), left: ALL_SHOWN };
+    let mut preview = Preview {
+        tree,
+        past,
+        doubt: Doubt::of(tree, &past.story.run),
+        steps: vec![],
+        paths: BTreeMap::new(),
+        values: BTreeMap::new(),
+        left: ALL_SHOWN,
+    };
     let inverses = past.story.inverses();
     let (made, others): (Vec<_>, Vec<_>) = inverses.iter().partition(|(_, inverse)| removes_directory(tree, inverse));
     for (intent, inverse) in others {
@@ -176,6 +195,7 @@ fn plan_of(tree: &Tree, past: &Past) -> UndoPlan {
 struct Preview<'a> {
     tree: &'a Tree,
     past: &'a Past,
+    doubt: Doubt,
     steps: Vec<UndoStep>,
     /// What would stand at paths, and the step that does it.
     paths: BTreeMap<AbsPath, (Matcher, usize)>,
@@ -218,7 +238,7 @@ impl Preview<'_> {
             return;
         }
         let now = self.bounded(answer(self.tree, &Read::entry(path.clone())));
-        let changed = changed_since(intent, path, becomes, &found).map(|words| {
+        let changed = self.doubt.changed_since(intent, path, before, becomes, &found).map(|words| {
             format!("{words}{}", now.meta().map_or_else(String::new, |meta| format!(" (modified {})", utc(meta.mtime))))
         });
         // What is mounted there has an owner and a mode of its own; the directory below is seen when it is gone.
@@ -245,12 +265,14 @@ impl Preview<'_> {
         }
         let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher);
         let changed = match (&found, known) {
-            (Some(found), Some(known)) if !known.matches_text(found) => Some(match intent.sensitive {
-                true => format!("`{path}` changed since the run"),
-                false => {
-                    format!("`{path}` changed since the run: it was {}, and now it is `{found}`", known.describe())
-                }
-            }),
+            (Some(found), Some(known)) if !known.matches_text(found) && !self.doubt.0.contains(path) => {
+                Some(match intent.sensitive {
+                    true => format!("`{path}` changed since the run"),
+                    false => {
+                        format!("`{path}` changed since the run: it was {}, and now it is `{found}`", known.describe())
+                    }
+                })
+            }
             _ => None,
         };
         self.values.insert(path.clone(), (old.into(), self.steps.len()));
@@ -311,21 +333,55 @@ impl Preview<'_> {
     }
 }
 
-/// Says what somebody changed at a path since an operation.
-fn changed_since(intent: &PastIntent, path: &AbsPath, becomes: Option<&Matcher>, found: &Matcher) -> Option<String> {
-    let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher).or(becomes)?;
-    // A part of the digest of a secret would let a guess be checked.
-    let words = |matcher: &Matcher| match matcher {
-        Matcher::File { mode, uid, gid, .. } if intent.sensitive || mode & 0o004 == 0 => {
-            format!("a file of mode {mode:04o}, owner {uid}:{gid}")
-        }
-        other => other.describe(),
-    };
-    let (was, mut is) = (words(known), words(found));
-    if was == is {
-        is.push_str(" and other content");
+/// The paths at which an earlier rollback of the run was cut or failed while it acted: what stands there may be halfway.
+struct Doubt(BTreeSet<AbsPath>);
+
+impl Doubt {
+    fn of(tree: &Tree, run: &RunId) -> Self {
+        let attempts = journal::runs(tree).into_iter().filter_map(|(other, _)| journal::past(tree, &other).ok());
+        let attempts = attempts.filter(|past| past.story.takes_back.as_ref() == Some(run));
+        let intents = attempts.flat_map(|past| past.story.intents);
+        let inverses =
+            intents.filter(|intent| !matches!(intent.outcome, Some(Ok(())))).flat_map(|intent| intent.inverses);
+        Self(inverses.filter_map(|inverse| inverse.path().cloned()).collect())
     }
-    (known != found).then(|| format!("`{path}` changed since the run: it was {was}, and now it is {is}"))
+
+    /// Says what somebody changed at a path since an operation.
+    fn changed_since(
+        &self,
+        intent: &PastIntent,
+        path: &AbsPath,
+        before: &Saved,
+        becomes: Option<&Matcher>,
+        found: &Matcher,
+    ) -> Option<String> {
+        let known = intent.now.iter().find(|(at, _)| at == path).map(|(_, matcher)| matcher).or(becomes)?;
+        // A new content comes with its owner and mode; only where the content stays can those be halfway.
+        if self.0.contains(path) && (is_same_content(found, known) || is_same_content(found, &before.matcher())) {
+            return None;
+        }
+        // A part of the digest of a secret would let a guess be checked.
+        let words = |matcher: &Matcher| match matcher {
+            Matcher::File { mode, uid, gid, .. } if intent.sensitive || mode & 0o004 == 0 => {
+                format!("a file of mode {mode:04o}, owner {uid}:{gid}")
+            }
+            other => other.describe(),
+        };
+        let (was, mut is) = (words(known), words(found));
+        if was == is {
+            is.push_str(" and other content");
+        }
+        (known != found).then(|| format!("`{path}` changed since the run: it was {was}, and now it is {is}"))
+    }
+}
+
+/// Tells whether two things differ at most in owner and mode.
+fn is_same_content(one: &Matcher, other: &Matcher) -> bool {
+    match (one, other) {
+        (Matcher::File { digest: one, .. }, Matcher::File { digest: other, .. }) => one == other,
+        (Matcher::Directory { .. }, Matcher::Directory { .. }) => true,
+        _ => one == other,
+    }
 }
 
 /// Tells whether a directory is to be removed.
@@ -373,9 +429,12 @@ struct Back<'a> {
     past: &'a Past,
     own: &'a RunId,
     what: &'a TakeBack,
+    doubt: Doubt,
     journal: Option<Journal>,
     /// Values that the kernel did not take, by what was told of them.
     refused: Vec<(String, AbsPath, Form, String, bool)>,
+    /// Something failed that may go well another time, such as on a disk that was full: the run is not taken back.
+    is_broken: bool,
     told: RolledBack,
 }
 
@@ -457,7 +516,10 @@ impl Back<'_> {
         };
         match attempt() {
             Ok(()) => self.told.undone.push(words),
-            Err(error) => self.told.left.push(format!("{words}: {error}")),
+            Err(error) => {
+                self.is_broken |= matches!(&error, StepError::Tree(error) if may_pass(error));
+                self.told.left.push(format!("{words}: {error}"));
+            }
         }
     }
 
@@ -476,7 +538,7 @@ impl Back<'_> {
             return;
         }
         if self.what.changed != Changed::TakeBack
-            && let Some(words) = changed_since(intent, path, becomes, &found)
+            && let Some(words) = self.doubt.changed_since(intent, path, before, becomes, &found)
         {
             self.told.left.push(words);
             return;
@@ -582,6 +644,7 @@ impl Back<'_> {
         let directory = match self.journal().and_then(|journal| journal.stage(tree)) {
             Ok(directory) => directory,
             Err(error) => {
+                self.is_broken |= may_pass(&error);
                 self.told.left.push(format!("make {path} again: {error}"));
                 return;
             }
@@ -601,6 +664,24 @@ impl Back<'_> {
             },
         );
     }
+}
+
+/// Tells whether the system refused what it may do another time.
+fn may_pass(error: &TreeError) -> bool {
+    let TreeError::System { errno, .. } = error else { return false };
+    let passing = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::IO,
+        Errno::ROFS,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::INTR,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+    ];
+    passing.contains(errno)
 }
 
 fn derive(tree: &Tree, staged: &mut Staged, directory: &AbsPath, op: &Op) -> Result<(), StepError> {

@@ -190,9 +190,8 @@ fn stat(tree: &Tree, path: &AbsPath) -> Answer {
 }
 
 fn put(tree: &Tree, path: &AbsPath, content: &Bytes) -> Result<(), StepError> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let owner = Owner { mode: 0o600, uid, gid };
-    Ok(write::place_file(tree, path, Content::Bytes(&content.0), &Attributes::of(owner), &mut || Ok(()))?)
+    let attributes = Attributes::of(write::own(0o600));
+    Ok(write::place_file(tree, path, Content::Bytes(&content.0), &attributes, &mut || Ok(()))?)
 }
 
 /// Tells whether a command is left for the next boot of the root.

@@ -3,7 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},
+    fs::{
+        self, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+        XattrFlags,
+    },
     io::Errno,
     rand::{GetRandomFlags, getrandom},
 };
@@ -45,6 +48,13 @@ pub enum Content<'a> {
     Bytes(&'a [u8]),
     /// What an open file holds from its current place on, if that has this digest.
     Copy(OwnedFd, Digest),
+}
+
+/// What belongs to the user that vprov runs as.
+#[must_use]
+pub fn own(mode: u32) -> Owner {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Owner { mode, uid, gid }
 }
 
 /// Tells whether a name is one that [`place_file`] gives a temporary file.
@@ -137,19 +147,38 @@ pub fn place_link(
 pub fn make_directory(tree: &Tree, path: &AbsPath, owner: Owner, xattrs: Option<&[Xattr]>) -> Result<(), TreeError> {
     let place = tree.holder(path)?;
     match place.stat(false) {
-        Err(Errno::NOENT) => {
+        // It is made with this mode.
+        Err(Errno::NOENT) if owner == own(0o700) && xattrs.is_none() => {
             tree.seam.point()?;
             fs::mkdirat(&place, &place.name, Mode::RWXU).map_err(TreeError::system("make", path))?;
+            let directory = place.open(false).map_err(TreeError::system("open", path))?;
+            dress(tree, &directory, path, owner, None)?;
+            store(tree, &directory, path)?;
+            store_names(tree, &place, path)
         }
-        Err(errno) => return Err(TreeError::system("look at", path)(errno)),
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-        Ok(_) => return Err(TreeError::refused(path, "is no directory")),
+        Err(Errno::NOENT) => with_temporary(tree, &place, path, |temporary| {
+            // It takes its name when it is whole: nothing but its maker knows of a mode that was to come.
+            tree.seam.point()?;
+            fs::mkdirat(temporary, &temporary.name, Mode::RWXU).map_err(TreeError::system("make", path))?;
+            let directory = temporary.open(false).map_err(TreeError::system("open", path))?;
+            dress(tree, &directory, path, owner, xattrs)?;
+            store(tree, &directory, path)?;
+            take_free_name(tree, temporary, &place, path)
+        }),
+        Err(errno) => Err(TreeError::system("look at", path)(errno)),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            let directory = place.open(false).map_err(TreeError::system("open", path))?;
+            dress(tree, &directory, path, owner, xattrs)?;
+            store(tree, &directory, path)?;
+            store_names(tree, &place, path)
+        }
+        Ok(_) => Err(TreeError::refused(path, "is no directory")),
     }
-    let directory = place.open(false).map_err(TreeError::system("open", path))?;
-    dress(tree, &directory, path, owner, xattrs)?;
+}
+
+fn store(tree: &Tree, directory: &OwnedFd, path: &AbsPath) -> Result<(), TreeError> {
     tree.seam.point()?;
-    fs::fsync(&directory).map_err(TreeError::system("store", path))?;
-    store_names(tree, &place, path)
+    fs::fsync(directory).map_err(TreeError::system("store", path))
 }
 
 /// Removes a file, a link or an empty directory; nothing happens if there is nothing.
@@ -254,8 +283,15 @@ pub fn sweep(tree: &Tree, directory: &AbsPath) {
             && let Ok(place) = tree.holder(&path)
             && tree.seam.point().is_ok()
         {
-            let _ = fs::unlinkat(&place, &place.name, AtFlags::empty());
+            clear_away(&place);
         }
+    }
+}
+
+/// Removes something temporary, if that goes.
+fn clear_away(place: &Place) {
+    if let Err(Errno::ISDIR | Errno::PERM) = fs::unlinkat(place, &place.name, AtFlags::empty()) {
+        let _ = fs::unlinkat(place, &place.name, AtFlags::REMOVEDIR);
     }
 }
 
@@ -286,7 +322,7 @@ pub fn with_temporary(
     let temporary = place.sibling(name).map_err(TreeError::system("enter the directory of", path))?;
     make(&temporary).inspect_err(|error| {
         if *error != TreeError::Cut && tree.seam.point().is_ok() {
-            let _ = fs::unlinkat(&temporary, &temporary.name, AtFlags::empty());
+            clear_away(&temporary);
         }
     })
 }
@@ -298,6 +334,19 @@ pub fn with_temporary(
 pub fn take_name(tree: &Tree, temporary: &Place, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
     tree.seam.point()?;
     fs::renameat(temporary, &temporary.name, place, &place.name).map_err(TreeError::system("replace", path))?;
+    store_names(tree, place, path)
+}
+
+/// The same where nothing may stand.
+fn take_free_name(tree: &Tree, temporary: &Place, place: &Place, path: &AbsPath) -> Result<(), TreeError> {
+    tree.seam.point()?;
+    let taken = fs::renameat_with(temporary, &temporary.name, place, &place.name, RenameFlags::NOREPLACE);
+    match taken {
+        // Not every file system can refuse; there an empty directory that came meanwhile is replaced, and nothing else.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(temporary, &temporary.name, place, &place.name),
+        taken => taken,
+    }
+    .map_err(TreeError::system("make", path))?;
     store_names(tree, place, path)
 }
 
@@ -344,11 +393,10 @@ fn dress(
 
 fn set_xattrs(tree: &Tree, file: impl AsFd, path: &AbsPath, wanted: &[Xattr]) -> Result<(), TreeError> {
     let present = xattrs_of(&file).map_err(TreeError::system("read the attributes of", path))?;
-    // A label that only the security module may set is set by it.
+    // A label that only the security module may set is set by it; capabilities are the file's own.
     let tolerated = |name: &str, errno: Errno| {
-        errno == Errno::NOTSUP
-            || (matches!(errno, Errno::PERM | Errno::ACCESS)
-                && ["trusted.", "security."].iter().any(|p| name.starts_with(p)))
+        let is_label = name.starts_with("security.") && name != "security.capability";
+        errno == Errno::NOTSUP || (matches!(errno, Errno::PERM | Errno::ACCESS) && is_label)
     };
     let failed = |name: &str, errno: Errno| {
         if tolerated(name, errno) { Ok(()) } else { Err(TreeError::system("set the attributes of", path)(errno)) }
