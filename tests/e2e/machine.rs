@@ -226,7 +226,7 @@ fn a_power_cut_at_any_of_twenty_records_of_a_run_is_followed_by_an_apply_that_co
         let old = one.host.ssh(&format!("{runs} && echo \"${{!#}}\"")).exits(0).stdout;
         let when = format!(
             "{runs}; while [ \"${{!#}}\" = {} ]; do sleep 0.1; set -- *; done; \
-            until mapfile -t lines <${{!#}}/journal && [ ${{#lines[@]}} -ge {record} ]; do sleep 0.02; done",
+            until mapfile -t lines 2>/dev/null <${{!#}}/journal && [ ${{#lines[@]}} -ge {record} ]; do sleep 0.02; done",
             old.trim()
         );
         one.apply_with_a_power_cut(&when);
