@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::host::run::StepEvent;
+use crate::{address::Address, host::run::Outcome};
 
 /// Something that happened on one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -10,6 +10,7 @@ pub struct Event {
     /// The host's name in the inventory.
     pub host: String,
     /// What happened.
+    #[serde(flatten)]
     pub what: Happened,
 }
 
@@ -25,8 +26,25 @@ pub enum Happened {
     Facts,
     /// Everything that the plan needs is read and compared.
     Planned,
-    /// A step of an apply.
-    Step(StepEvent),
+    /// A step of an apply begins.
+    Step {
+        /// The resource.
+        address: Address,
+        /// What is done, as [`crate::host::run::Work::describe`] says it.
+        action: String,
+    },
+    /// A resource is done.
+    Resource {
+        /// The resource.
+        address: Address,
+        /// What came of it.
+        outcome: Outcome,
+    },
     /// The host is done.
-    Done,
+    Done {
+        /// It is as it should be.
+        good: bool,
+        /// What came of it, in words.
+        words: String,
+    },
 }

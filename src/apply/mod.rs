@@ -351,7 +351,12 @@ fn carry_out(
     run: &Run,
     on: &mut dyn FnMut(Happened),
 ) -> Result<Vec<ResourceOutcome>, Box<ApplyResult>> {
-    let outcomes = match host.apply(run, &mut |event| on(Happened::Step(told(run, event)))) {
+    let mut tell = |event: &StepEvent| {
+        if let Some(happened) = told(run, event) {
+            on(happened);
+        }
+    };
+    let outcomes = match host.apply(run, &mut tell) {
         Ok(Applied::Ran { outcomes }) => outcomes,
         Ok(Applied::Stale { moved }) => return Err(Box::new(ApplyResult::Stale { moved })),
         Ok(Applied::Locked { holder }) => return Err(Box::new(ApplyResult::Locked { holder })),
@@ -368,13 +373,20 @@ fn carry_out(
     Ok(named.map(of).collect())
 }
 
-/// Returns an event without what may be secret in it: whoever shows progress does not ask.
-fn told(run: &Run, event: &StepEvent) -> StepEvent {
+/// Returns what is told of an event of a run, by names and without what may be secret: whoever shows progress does not ask.
+fn told(run: &Run, event: &StepEvent) -> Option<Happened> {
     match event {
-        StepEvent::Ended { work, outcome } if run.works.get(*work).is_none_or(|work| work.sensitive) => {
-            StepEvent::Ended { work: *work, outcome: outcome.clone().hidden() }
+        StepEvent::Started { work, step } => {
+            let work = run.works.get(*work)?;
+            let action = work.describe(work.steps.get(*step)?);
+            Some(Happened::Step { address: work.address.clone(), action })
         }
-        event => event.clone(),
+        StepEvent::Ended { work, outcome } => {
+            let work = run.works.get(*work)?;
+            let outcome = if work.sensitive { outcome.clone().hidden() } else { outcome.clone() };
+            Some(Happened::Resource { address: work.address.clone(), outcome })
+        }
+        StepEvent::Done { .. } => None,
     }
 }
 

@@ -40,6 +40,8 @@ pub fn run(args: &Apply, terminal: &Terminal) -> Result<Exit, Wrong> {
         confirm_within: args.confirm_timeout,
         rollback_on_failure: args.rollback_on_failure || session.rolls_back_on_failure(),
         retry_failed: args.rollout.retry_failed,
+        events: args.events.clone(),
+        profile: args.profile,
         ..Wish::new(of, rules, args.reach.parallel)
     };
     if !args.output.json {

@@ -207,6 +207,12 @@ pub struct Apply {
     /// Refuse a saved plan whose hosts do not stand in this inventory any more, or are reached in another way.
     #[arg(long, value_name = "HOSTS.YAML")]
     pub inventory: Option<PathBuf>,
+    /// Write what happens on each host while it happens, one JSON object on each line, into this file or pipe.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Say at the end which steps took longest.
+    #[arg(long)]
+    pub profile: bool,
     /// Take a host back at once whose run fails; `on_failure: rollback` in HOSTS.YAML says the same.
     #[arg(long)]
     pub rollback_on_failure: bool,

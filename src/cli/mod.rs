@@ -169,6 +169,12 @@ impl Terminal {
         let _ = writeln!(err, "error: {}", crate::report::text::shown(words));
     }
 
+    /// Writes several lines that are no report, and harmless already.
+    fn note_lines(&self, text: &str) {
+        let mut err = std::io::stderr().lock();
+        let _ = err.write_all(text.as_bytes());
+    }
+
     /// Writes a remark that is no report.
     fn note(&self, words: &str) {
         let mut err = std::io::stderr().lock();

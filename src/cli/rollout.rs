@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
+    path::PathBuf,
     sync::{Mutex, PoisonError, atomic::Ordering},
     thread,
     time::Duration,
@@ -65,6 +66,10 @@ pub struct Wish {
     pub parallel: NonZeroUsize,
     /// What is carried out, for the record: the whole path of the inventory, or of a plan.
     pub of: String,
+    /// Where each event goes.
+    pub events: Option<PathBuf>,
+    /// The slowest steps are told at the end.
+    pub profile: bool,
 }
 
 impl Wish {
@@ -81,6 +86,8 @@ impl Wish {
             retry_failed: false,
             parallel,
             of,
+            events: None,
+            profile: false,
         }
     }
 }
@@ -106,7 +113,11 @@ pub fn carry_out(
     let name = past.map_or_else(|| wish.names.get(0), |past| past.head.run.clone());
     let before = |member: &Member| past.map_or(Turn::Waiting, |past| past.turn(member, wish.retry_failed));
     let turn = |place: usize| match before(&members[place]) {
-        Turn::Waiting => plans.get(members[place].host.as_str()).map_or(Turn::Bad, |(_, plan)| turn_of(plan)),
+        Turn::Waiting => match plans.get(members[place].host.as_str()).map_or(Turn::Bad, |(_, plan)| turn_of(plan)) {
+            // The change may have been made, and nobody have seen whether the host is well.
+            Turn::Good if past.is_some() && !wish.rules.health.after.is_empty() => Turn::Waiting,
+            turn => turn,
+        },
         ended => ended,
     };
     let rollout = Rollout::new(members.clone(), &wish.rules, turn);
@@ -121,7 +132,9 @@ pub fn carry_out(
         }
         None => None,
     };
-    let progress = Progress::new("applied", rollout.turns().iter().filter(|turn| **turn == Turn::Waiting).count());
+    let waiting = rollout.turns().iter().filter(|turn| **turn == Turn::Waiting).count();
+    let progress = Progress::of_changes(waiting, wish.events.as_deref())
+        .map_err(|error| Wrong::Words(format!("--events: {error}")))?;
     let results: Mutex<HashMap<&str, HostApplied>> = Mutex::default();
     let work = |place: usize| -> Result<Turn, Stopped> {
         let Some((spec, plan)) = plans.get(members[place].host.as_str()) else { return Ok(Turn::Bad) };
@@ -134,9 +147,9 @@ pub fn carry_out(
         on(Happened::Connecting);
         let result = apply_host(session, spec, plan, wish, &mut on);
         let result = HostApplied { host: host(), not_planned: not_planned(plan), result };
-        on(Happened::Done);
         let turn = turn_after(&result);
         let words = words(&result);
+        on(Happened::Done { good: turn == Turn::Good, words: words.clone() });
         results.lock().unwrap_or_else(PoisonError::into_inner).insert(&plan.host, result);
         if turn != Turn::Waiting {
             tell(record.as_ref(), Entry::Ended { host: host(), good: turn == Turn::Good, words })?;
@@ -166,6 +179,9 @@ pub fn carry_out(
         terminal.report(&report::json::applied(&results, &closing, output.show_sensitive));
     } else if results.iter().any(report::applied::is_worth_telling) || closing.is_worth_telling() {
         terminal.report(&format!("\n{}", report::applied::applied(&results, &closing, terminal.look(output))));
+    }
+    if wish.profile {
+        terminal.note_lines(&progress.profile());
     }
     // What changes does not count here; what could not be planned still fails.
     let planning = planned.iter().map(|plan| exit_of(plan, Exit::Clean));
@@ -223,10 +239,9 @@ fn pause(session: &Session, rules: &Rules, coming: Coming, progress: &Progress) 
     if !rules.ask {
         return Ok(());
     }
-    progress.end();
     let question = format!("Batch {} of {} ({}): go on?", coming.batch + 1, coming.of, count(coming.hosts, "host"));
     // Who went away agrees to nothing more.
-    if prompt::confirm(&question).unwrap_or(false) { Ok(()) } else { Err(Stopped::Asked) }
+    if progress.hidden(|| prompt::confirm(&question)).unwrap_or(false) { Ok(()) } else { Err(Stopped::Asked) }
 }
 
 /// Returns where a host stands before anything is done: it waits for its turn if it changes, or if it is to be told that an
@@ -291,6 +306,13 @@ fn apply_host(
         return ApplyResult::Refused { error };
     }
     let health = &wish.rules.health;
+    if turn_of(plan) == Turn::Good {
+        let unwell = health::failing(session, spec, &health.after, Duration::from_secs(health.within.into()));
+        return match unwell.as_slice() {
+            [] => ApplyResult::Nothing,
+            unwell => ApplyResult::Refused { error: format!("it is as declared and not well: {}", unwell.join("; ")) },
+        };
+    }
     let unfit = health::failing(session, spec, &health.before, Duration::ZERO);
     if !unfit.is_empty() {
         return ApplyResult::Refused { error: format!("it was not well before the change: {}", unfit.join("; ")) };

@@ -238,13 +238,13 @@ impl Session {
         name: impl Fn(&T) -> &str + Sync,
         work: impl Fn(&T, &mut dyn FnMut(Happened)) -> R + Sync,
     ) -> Vec<R> {
-        let progress = Progress::new(verb, items.len());
+        let progress = Progress::of_reading(verb, items.len());
         let results = fleet::each(items, self.parallel, |item| {
             let host = name(item);
             let mut on = |what| progress.tell(&Event { host: host.into(), what });
             on(Happened::Connecting);
             let result = work(item, &mut on);
-            on(Happened::Done);
+            on(Happened::Done { good: true, words: String::new() });
             result
         });
         progress.end();

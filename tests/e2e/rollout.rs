@@ -98,7 +98,23 @@ fn a_canary_that_cannot_be_planned_has_failed_too() {
 fn batches_go_one_after_the_other_in_their_order() {
     let Some(fleet) = Fleet::new(5) else { return };
     fleet.declare("{ order: reversed, canary: 1, batch: 40% }", FILE);
-    fleet.apply(&[]).exits(0);
+    let output = fleet.apply(&["--events", "events", "--profile"]).exits(0);
+    // A line for each host that ended, in the order in which they did.
+    let lines: Vec<&str> = output.stderr.lines().filter(|line| line.contains(" of 5)")).collect();
+    assert_eq!(lines.len(), 5, "{output:?}");
+    let first = format!("{}: done: 1 changed", fleet.name(4));
+    assert!(lines[0].starts_with(&first) && lines[0].ends_with("(1 of 5)"), "{lines:?}");
+    let profile = output.stderr.split_once("where the time went").expect("the slowest steps are told").1;
+    assert!(profile.contains("file[/etc/app.conf]: write /etc/app.conf (longest on lab"), "{output:?}");
+    let events = fs::read_to_string(fleet.env.dir().join("events")).expect("events are written");
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&events[0]["format"], &events[0]["hosts"]), (&"vprov.events/1".into(), &5.into()));
+    let of =
+        |host: &str| events.iter().filter(|e| e["host"] == host).map(|e| e["happened"].clone()).collect::<Vec<_>>();
+    let told = of(fleet.name(4));
+    assert_eq!(told.first().expect("events"), "connecting");
+    assert!(told.contains(&"step".into()) && told.contains(&"resource".into()), "{told:?}");
+    assert_eq!(told.last().expect("events"), "done");
     assert_eq!(fleet.touched(), [true; 5]);
     let events = fleet.events();
     let place = |what: &str, at: usize| {
@@ -186,6 +202,72 @@ fn a_controller_that_is_killed_goes_on_without_asking_hosts_twice() {
     assert!(output.stdout.contains("ended before"), "{output:?}");
     assert_eq!(fleet.touched()[1..], [true, true]);
     fleet.env.vprov(["plan", "--detailed-exitcode", "--limit", &format!("!{}", fleet.name(0))]).exits(0);
+}
+
+#[test]
+fn a_rollout_with_every_fault_ends_as_told_is_resumed_to_green_and_taken_back() {
+    let Some(fleet) = Fleet::new(6) else { return };
+    let (slow, stale, unwell, full, gone) = (0, 1, 2, 3, 4);
+    let wait = "touch /run/began; while test -e /etc/wait; do sleep 0.1; done; touch /etc/done";
+    let resources = format!(
+        "{FILE}      - command: {{ argv: [sh, -c, \"{wait}\"], creates: /etc/done, undo: [rm, /etc/done] }}\n      - file: {{ path: /srv/large, content: \"{}\" }}\n",
+        "x".repeat(100_000)
+    );
+    let health = "health: { after: [{ command: [test, -e, /etc/well] }] }";
+    let canary = fleet.name(slow);
+    fleet.declare(&format!("{{ canary: {canary}, batch: 50%, max_failures: 4, {health} }}"), &resources);
+    for (at, host) in fleet.hosts.iter().enumerate() {
+        host.ssh(if at == unwell { "true" } else { "touch /etc/well" }).exits(0);
+    }
+    fleet.hosts[slow].ssh("touch /etc/wait").exits(0);
+    fleet.hosts[full].ssh("mount -t tmpfs -o size=64k none /srv").exits(0);
+    fleet.hosts[gone].stop();
+    let state =
+        |at: usize| fleet.hosts[at].ssh("cd / && find etc srv -type f -exec sha256sum {} + | sort -k2").exits(0).stdout;
+    let reached = [slow, stale, unwell, full, 5];
+    let before: Vec<String> = reached.iter().map(|at| state(*at)).collect();
+    let output = thread::scope(|scope| {
+        let applied = scope.spawn(|| fleet.apply(&[]));
+        let start = Instant::now();
+        while !fleet.hosts[slow].path("/run/began").exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the canary's turn never came");
+            thread::sleep(Duration::from_millis(50));
+        }
+        // It was planned; now it moves before its turn comes.
+        fleet.hosts[stale].ssh("echo mine >/etc/app.conf").exits(0);
+        fleet.hosts[slow].ssh("rm /etc/wait").exits(0);
+        applied.join().expect("the run ends")
+    });
+    let said: Vec<String> =
+        output.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let told = |at: usize, words: &str| {
+        let line = format!("{} {words}", fleet.name(at));
+        assert!(said.iter().any(|said| said.starts_with(&line)), "`{line}` is not said: {output:?}");
+    };
+    told(slow, "done 3 changed");
+    told(stale, "stale");
+    told(unwell, "failed 3 changed, 1 not well");
+    told(full, "refused");
+    told(gone, "unreachable");
+    told(5, "done 3 changed");
+    assert_eq!(output.code, 3, "{output:?}");
+    // Everything is put right, and the failed have another turn; who is done is not contacted.
+    fleet.hosts[stale].ssh("rm /etc/app.conf").exits(0);
+    fleet.hosts[full].ssh("umount /srv").exits(0);
+    fleet.hosts[gone].lab("reset");
+    fleet.hosts[gone].ssh("touch /etc/well").exits(0);
+    // The change is there already, and it is looked at again whether the host is well.
+    let resumed = fleet.apply(&["--resume", "last", "--retry-failed"]).exits(3);
+    resumed.says("it is as declared and not well").says("2 hosts ended before");
+    fleet.hosts[unwell].ssh("touch /etc/well").exits(0);
+    fleet.apply(&["--resume", "last", "--retry-failed"]).exits(0).says("5 hosts ended before");
+    fleet.env.vprov(["plan", "--detailed-exitcode"]).exits(0).says("No changes. 6 hosts as declared");
+    fleet.env.vprov(["rollback", "--yes"]).exits(0);
+    fleet.hosts[unwell].ssh("rm /etc/well").exits(0);
+    fleet.hosts[slow].ssh("touch /etc/wait").exits(0);
+    for (at, before) in reached.iter().zip(&before) {
+        assert_eq!(&state(*at), before, "{}", fleet.name(*at));
+    }
 }
 
 #[test]
