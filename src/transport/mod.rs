@@ -194,11 +194,11 @@ impl Connector {
         let privilege = if may_need_sudo { Privilege::Sudo } else { Privilege::AsIs };
         let own = self.binaries.own()?;
         match self.bootstrap(target, mode, &own, privilege)? {
-            Met::Host(host) => Ok(host),
+            Met::Host(host) => Ok(*host),
             Met::OtherMachine(machine) => {
                 let binary = self.binaries.other(&machine)?;
                 match self.bootstrap(target, mode, &binary, privilege)? {
-                    Met::Host(host) => Ok(host),
+                    Met::Host(host) => Ok(*host),
                     Met::OtherMachine(_) => Err(HostError::Protocol("the host changed its architecture".into())),
                 }
             }
@@ -251,7 +251,7 @@ impl Connector {
             match push::hear(&mut pipes, binary, &nonce, &who, privilege, attempt)? {
                 Start::Running(pushed) => {
                     let host = RemoteHost::meet(pipes, Some(binary.digest()))?;
-                    return Ok(Met::Host(self.furnished(host.with_pushed(pushed))));
+                    return Ok(Met::Host(Box::new(self.furnished(host.with_pushed(pushed)))));
                 }
                 Start::OtherMachine(machine) => return Ok(Met::OtherMachine(machine)),
                 Start::WantsPassword if privilege == Privilege::Sudo && self.options.password.is_some() => {
@@ -280,7 +280,7 @@ impl Connector {
 }
 
 enum Met {
-    Host(RemoteHost<Pipes>),
+    Host(Box<RemoteHost<Pipes>>),
     OtherMachine(String),
 }
 
