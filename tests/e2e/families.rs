@@ -7,13 +7,6 @@ const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 impl One {
-    /// The words of the running kernel's command line that begin so.
-    fn booted_with(&self, prefixes: &[&str]) -> Vec<String> {
-        let words = self.host.ssh("cat /proc/cmdline").exits(0).stdout;
-        let words = words.split_whitespace().filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
-        words.map(str::to_owned).collect()
-    }
-
     /// The name of the disk whose scheduler is this host's own; nothing, told as a skip, if the machine has none.
     pub fn disk(&self) -> Option<String> {
         let command = "findmnt -n -o TARGET | grep -o '/block/[^/]*/queue/scheduler' | cut -d/ -f3";

@@ -79,6 +79,15 @@ impl Lab {
 
     /// Some fresh hosts for this test alone, in the order of their numbers; waits until so many are free.
     pub fn hosts(&self, count: usize) -> Vec<Host> {
+        self.take(count, &[])
+    }
+
+    /// One fresh host with the layout of a distribution, by its name in `tests/lab/distribution`.
+    pub fn host_of(&self, distribution: &str) -> Host {
+        self.take(1, &["--distribution", distribution]).remove(0)
+    }
+
+    fn take(&self, count: usize, options: &[&str]) -> Vec<Host> {
         let all = self.numbers();
         assert!(count <= all.len(), "this test needs {count} hosts and the lab has {}", all.len());
         let allocation = File::create(self.state.join("allocation")).expect("the lab's directory can be written");
@@ -94,7 +103,8 @@ impl Lab {
             drop(free);
             thread::sleep(Duration::from_millis(100));
         };
-        run(self.script, &self.state, "reset", taken.iter().map(|(i, _)| i.to_string()));
+        let options = options.iter().map(|&option| option.to_owned());
+        run(self.script, &self.state, "reset", options.chain(taken.iter().map(|(i, _)| i.to_string())));
         taken.into_iter().map(|(i, lock)| self.describe(i, lock)).collect()
     }
 
@@ -182,6 +192,12 @@ impl Host {
         run(self.script, &self.state, command, [self.number()]);
     }
 
+    /// Gives the link of a systemd host a queue of tc(8), as `netem delay 50ms loss 3%`; `none` takes it away.
+    pub fn shape(&self, queue: &str) {
+        let words = queue.split_whitespace().map(str::to_owned);
+        run(self.script, &self.state, "shape", std::iter::once(self.number()).chain(words));
+    }
+
     fn number(&self) -> String {
         self.name.trim_start_matches(char::is_alphabetic).to_owned()
     }
@@ -206,9 +222,20 @@ pub fn skip(words: &str) {
     eprintln!("SKIP {}: {words}", thread::current().name().unwrap_or("?"));
 }
 
-fn run(script: &str, state: &Path, command: &str, hosts: impl IntoIterator<Item = String>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(script);
-    let output = Command::new(path).arg("--state").arg(state).arg(command).args(hosts).output();
+/// Whether `tests/lab/probe` finds something on this machine; if not, its words are told as a skip.
+pub fn probe(feature: &str) -> bool {
+    let output = script("probe").arg(feature).output().expect("the lab's script starts");
+    let words = String::from_utf8_lossy(&output.stdout);
+    let why = words.trim().strip_prefix(&format!("{feature} no: "));
+    why.inspect(|why| skip(why)).is_none()
+}
+
+fn script(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name))
+}
+
+fn run(name: &str, state: &Path, command: &str, hosts: impl IntoIterator<Item = String>) {
+    let output = script(name).arg("--state").arg(state).arg(command).args(hosts).output();
     let output = output.expect("the lab's script starts");
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -6,8 +6,9 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod bad_input;
-mod confirm;
 mod chroot;
+mod confirm;
+mod distributions;
 mod errors;
 mod families;
 mod faults;
@@ -15,6 +16,7 @@ mod hosts;
 mod kill;
 mod lab;
 mod ledger;
+mod links;
 mod local;
 mod machine;
 mod manifest;

@@ -25,6 +25,11 @@ impl One {
         Some(One { host: Lab::systemd()?.host(), env: Env::new() })
     }
 
+    /// The same with the layout of a distribution, by its name in `tests/lab/distribution`.
+    pub fn of(distribution: &str) -> Option<One> {
+        Some(One { host: Lab::systemd()?.host_of(distribution), env: Env::new() })
+    }
+
     /// Declares the host to have these resources, and nothing else.
     pub fn declare(&self, resources: &str) {
         let host = std::slice::from_ref(&self.host);
@@ -61,6 +66,13 @@ impl One {
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let found: Vec<String> = output.stdout.lines().map(words).collect();
         assert_eq!(found, lines, "{command}: {output:?}");
+    }
+
+    /// The words of the running kernel's command line that begin so.
+    pub fn booted_with(&self, prefixes: &[&str]) -> Vec<String> {
+        let words = self.host.ssh("cat /proc/cmdline").exits(0).stdout;
+        let words = words.split_whitespace().filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
+        words.map(str::to_owned).collect()
     }
 
     /// Boots the host again, as its administrator does.
