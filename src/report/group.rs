@@ -10,7 +10,10 @@ use serde_json::Value;
 use super::{redact, text::Look};
 use crate::{
     config::fold,
-    host::bytes::Digest,
+    host::{
+        bytes::Digest,
+        op::{Op, Undo},
+    },
     plan::{HostPlan, HostResult, Planned, ResourcePlan, Verdict},
 };
 
@@ -185,11 +188,21 @@ fn told(resource: &ResourcePlan, look: Look) -> ResourcePlan {
         told.withhold();
         redact::resource(&mut told);
     }
-    if let Verdict::Change(change) = &mut told.verdict {
-        change.needs.clear();
-        for step in &mut change.steps {
-            step.guards.clear();
-            step.after.clear();
+    let Verdict::Change(change) = &mut told.verdict else {
+        told.from_facts.clear();
+        return told;
+    };
+    change.needs.clear();
+    if !look.verbose {
+        // What no report shows makes no other plan.
+        let has_files = !change.files.is_empty();
+        change.fields.retain(|field| !has_files || !field.in_file);
+        change.steps.retain(|step| matches!(step.op, Op::Run { .. }));
+    }
+    for step in &mut change.steps {
+        (step.guards, step.after, step.owes, step.settles) = (vec![], vec![], vec![], vec![]);
+        if let Op::Run { command, produces, undo } = &mut step.op {
+            (command.stdin, *produces, *undo) = (None, vec![], Undo::Nothing);
         }
     }
     told
@@ -391,6 +404,6 @@ mod tests {
         check(&["x kvm01.net y", "x kvm02.net y"], "x ⟨1⟩ y", &["kvm01.net", "kvm02.net"]);
         check(&["é1", "è1"], "⟨1⟩", &["é1", "è1"]);
         check(&["a", ""], "⟨1⟩", &["a", ""]);
-        check(&["aa aa", "aa aa aa"], "aa aa⟨1⟩", &["", " aa"]);
+        check(&["aa aa", "aa aa aa"], "aa ⟨1⟩", &["aa", "aa aa"]);
     }
 }
