@@ -253,14 +253,14 @@ fn a_saved_plan_is_applied_to_real_hosts_and_the_next_plan_is_empty() {
     let hosts = lab.hosts(2);
     let env = Env::new();
     let resources = "groups:\n  all:\n    hosts: [\"lab*\"]\n    resources:\n      \
-                     - file: { path: /etc/app.conf, content: \"{{ facts.hostname }}\\n\" }\n      \
+                     - file: { path: /etc/app.conf, content: \"host = {{ facts.hostname }}\\n\" }\n      \
                      - hugepages: { default_size: 1G, pages: { 1G: 1 }, runtime: false }\n";
     env.write("hosts.yaml", format!("{}{resources}", lab::inventory(&hosts)));
     env.vprov(["plan", "hosts.yaml", "-o", "p.vprov"]).exits(0);
     hosts[1].write("/etc/app.conf", "somebody was here\n");
     let applied = env.vprov(["apply", "p.vprov", "--yes"]).exits(5);
     applied.says("done        2 changed").says("stale");
-    assert_eq!(hosts[0].read("/etc/app.conf"), format!("{}\n", hosts[0].name));
+    assert_eq!(hosts[0].read("/etc/app.conf"), format!("host = {}\n", hosts[0].name));
     assert_eq!(hosts[1].read("/etc/app.conf"), "somebody was here\n");
     let limit = hosts[0].name.clone();
     env.vprov(["plan", "hosts.yaml", "--limit", &limit, "--detailed-exitcode"]).exits(0).says("No changes.");
