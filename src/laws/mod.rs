@@ -476,7 +476,8 @@ fn not_pruned(case: &Case, planned: &Planned, now: &World) -> Vec<String> {
     // A mount that no entry named, or with other options than its entry, and an entry that was not mounted are no declarations.
     let names = |path: &str| case.world.text(path).is_some_and(|text| text.contains("/mnt/images"));
     if names("/proc/self/mountinfo") || names("/etc/fstab") {
-        ignored.insert("/proc/self/mountinfo".into());
+        // The mount point of an entry that is brought back is made.
+        ignored.extend(["/proc/self/mountinfo", "/mnt/images"].map(String::from));
     }
     if planned.changes().any(|(resource, _)| resource.address.kind == "kernel_cmdline") {
         // A word of somebody else that was replaced comes back in vprov's file.
