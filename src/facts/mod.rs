@@ -290,10 +290,41 @@ mod tests {
     use super::*;
     use crate::host::{
         Host as _,
+        bytes::Bytes,
         exec::{LocalHost, Settings},
+        path::AbsPath,
         probe::Probe,
-        read::Output,
+        read::{Meta, Output},
     };
+
+    #[test]
+    fn facts_made_of_anything_do_not_end_the_program() {
+        let meta = || Meta { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+        let file = |text: String| Answer::File { meta: meta(), digest: None, content: Some(text.as_str().into()) };
+        let noise: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let answers = [
+            Answer::Denied,
+            Answer::Failed("\x1b]0;owned\x07".into()),
+            Answer::Link { meta: meta(), target: "/proc/self".into() },
+            Answer::Directory { meta: meta(), names: Some(vec![]) },
+            Answer::Paths(vec![(AbsPath::known("/a"), Answer::Absent); 2_000]),
+            file("9".repeat(100_000)),
+            file("-1\n".repeat(10_000)),
+            file(": = \"\\\n\t'{{ x }}' \u{202e}".repeat(1000)),
+            file("MemTotal: 18446744073709551616 kB\nprocessor : 99999999999\ncpu9999999999 0\n0-4294967295\n".into()),
+            Answer::File { meta: meta(), digest: None, content: Some(Bytes(noise)) },
+        ];
+        for answer in answers {
+            let mut observed = Observed::default();
+            for read in reads() {
+                observed.put(read, answer.clone());
+            }
+            // It may be facts or an error; JSON of facts is what plans hold.
+            if let Ok(facts) = decode(&observed) {
+                assert!(facts.to_value().is_object());
+            }
+        }
+    }
 
     /// Reads the facts of a tree of captured files below tests/data/facts.
     fn facts_of(host: &str, xl_info: Option<&str>) -> Facts {

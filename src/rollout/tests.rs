@@ -1,3 +1,5 @@
+//! Rollouts of made-up hosts: who begins when, and when nobody does any more.
+
 use proptest::prelude::*;
 
 use super::*;
