@@ -376,10 +376,10 @@ mod tests {
         let plans = [file("a1", "n = 4 # x\n"), file("a2", "n = 8 # x\n"), file("a3", "n = 4 # x\n")];
         check(&plans, &[("a[1-3]", 1, &["a[1,3]: 4", "a2: 8"])]);
         // What only names the host needs no table.
-        check(&[file("a1", "name=a1\n"), file("a2", "name=a2\n")], &[("a[1-2]", 1, &[])]);
+        check(&[file("a1", "name=a1\n"), file("a2", "name=a2\n")], &[("a[1,2]", 1, &[])]);
         // One value in several places is one.
         let twice = |host: &str, n: u8| file(host, &format!("a = {n}\nb = {n}\nc = x{n}\n"));
-        check(&[twice("a1", 1), twice("a2", 2)], &[("a[1-2]", 2, &["a1: 1 x1", "a2: 2 x2"])]);
+        check(&[twice("a1", 1), twice("a2", 2)], &[("a[1,2]", 2, &["a1: 1 x1", "a2: 2 x2"])]);
     }
 
     #[test]

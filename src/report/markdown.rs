@@ -324,7 +324,7 @@ mod tests {
     fn counts_come_first_and_nothing_of_a_host_is_obeyed() {
         let text = plan(&[host("a1", "x\n```\n</details>\n"), host("a2", "x\n```\n</details>\n")], "", LOOK);
         assert!(text.starts_with("### vprov: 2 to create on 2 hosts\n"), "{text}");
-        assert!(text.contains("| `~` | `a[1-2]` | 2 | 1 change, 1 with a warning |"), "{text}");
+        assert!(text.contains("| `~` | `a[1,2]` | 2 | 1 change, 1 with a warning |"), "{text}");
         assert!(
             text.contains("````diff\n--- /dev/null\n+++ /etc/a\n@@ -0,0 +1,3 @@\n+x\n+```\n+</details>\n````\n"),
             "{text}"
