@@ -281,6 +281,9 @@ fn fields(entry: &Entry) -> Result<[String; 6], FstabError> {
         if split_options(option).len() != 1 {
             return wrong("option", option, "holds a comma outside of quotes");
         }
+        if !option.matches('"').count().is_multiple_of(2) {
+            return wrong("option", option, "holds a quote that is not closed, in which what follows would be read");
+        }
     }
     let options = if entry.options.is_empty() { "defaults".into() } else { entry.options.join(",") };
     Ok([
@@ -510,6 +513,8 @@ mod tests {
         assert!(matches!(fstab.set(&spaced), Err(FstabError::Field { field: "option", .. })));
         let comma = Entry { options: vec!["ro,sync".into()], ..entry("a:/", "/a", "nfs", "") };
         assert!(matches!(fstab.set(&comma), Err(FstabError::Field { field: "option", .. })));
+        let open = Entry { options: vec!["so\"ft".into(), "ro".into()], ..entry("a:/", "/a", "nfs", "") };
+        assert!(fstab.set(&open).unwrap_err().to_string().contains("a quote that is not closed"));
         let other = entry("nfs2:/x", "/mnt/images", "nfs", "ro");
         assert!(matches!(fstab.set(&other), Err(FstabError::Occupied { line: 6, .. })));
         fstab.replace(&other).unwrap();

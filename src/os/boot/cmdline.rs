@@ -455,6 +455,16 @@ impl fmt::Display for Difference {
 /// A group that differs is replaced as a whole where its first token stood, else put at the end, before ` -- `.
 #[must_use]
 pub fn edit(line: &str, request: &Request) -> String {
+    let edited = edit_closed(line, request);
+    // What would stand behind a quote that is not closed would be part of it; the kernel closes it at the end of the line.
+    if edited == line || line.matches('"').count().is_multiple_of(2) {
+        edited
+    } else {
+        edit_closed(&format!("{line}\""), request)
+    }
+}
+
+fn edit_closed(line: &str, request: &Request) -> String {
     let mut line = CommandLine::parse(line);
     if request.absent.iter().any(|absent| line.tokens().any(|token| absent.matches(token))) {
         line.replace(|token| request.absent.iter().any(|absent| absent.matches(token)), &[]);
@@ -1071,6 +1081,8 @@ mod tests {
             ("x console=ttyS1", &["console=tty0", "console=ttyS0"], &[], "x console=tty0 console=ttyS0"),
             ("x hugepagesz=2M y hugepages=4", &[], &["hugepages"], "x y"),
             ("x=\"a b\"  y  z", &[], &["y"], "x=\"a b\"  z"),
+            // Behind a quote that is not closed everything would be one parameter.
+            ("x b=\"y z", &["a=1"], &[], "x b=\"y z\" a=1"),
         ];
         for (before, parameters, absent, after) in cases {
             let request = request(parameters, absent);
