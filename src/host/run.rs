@@ -150,6 +150,9 @@ pub enum Outcome {
         action: String,
         /// What the system said.
         error: String,
+        /// It was said of a path by the system, which knows no values: it is shown even where values are secret.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        by_system: bool,
     },
     /// An earlier work that this one needs failed.
     Blocked {
@@ -166,12 +169,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Leaves out values and what programs and the system said: of a resource whose values are secret.
+    /// Leaves out values and what programs and checks said: of a resource whose values are secret.
     #[must_use]
     pub fn hidden(self) -> Self {
         match self {
             Self::Short { .. } => Self::Short { wanted: "(sensitive)".into(), found: "(sensitive)".into() },
-            Self::Failed { step, action, .. } => Self::Failed { step, action, error: NOT_SHOWN.into() },
+            Self::Failed { step, action, by_system: false, .. } => {
+                Self::Failed { step, action, error: NOT_SHOWN.into(), by_system: false }
+            }
             outcome => outcome,
         }
     }

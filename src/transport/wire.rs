@@ -325,12 +325,14 @@ mod tests {
             (".*", expectation(), ".*", prop::option::of(any::<i64>())).prop_map(|(name, expected, found, mtime)| {
                 Moved { address: Address::new("sysctl", name), expected, found, mtime, sensitive: false }
             });
-        let outcome = prop_oneof![
-            any::<bool>().prop_map(|changed| Outcome::Done { changed }),
-            (".*", ".*").prop_map(|(wanted, found)| Outcome::Short { wanted, found }),
-            (any::<usize>(), ".*", ".*").prop_map(|(step, action, error)| Outcome::Failed { step, action, error }),
-            Just(Outcome::NotStarted),
-        ];
+        let outcome =
+            prop_oneof![
+                any::<bool>().prop_map(|changed| Outcome::Done { changed }),
+                (".*", ".*").prop_map(|(wanted, found)| Outcome::Short { wanted, found }),
+                (any::<usize>(), ".*", ".*", any::<bool>())
+                    .prop_map(|(step, action, error, by_system)| Outcome::Failed { step, action, error, by_system }),
+                Just(Outcome::NotStarted),
+            ];
         prop_oneof![
             answer().prop_map(Response::Answer),
             (any::<usize>(), outcome.clone())

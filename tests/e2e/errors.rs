@@ -50,6 +50,8 @@ fn refused(scenario: &Scenario, point: &Point, (name, words): (&str, &str)) -> R
         // A controller that cannot be told is lost: the host ends the operation that runs.
         4 if point.is_channel => {}
         3 if point.is_channel && said.contains("interrupted") => {}
+        // All was done, and what was read once more did not arrive.
+        3 if point.is_channel && said.contains("the result could not be read once more") => {}
         _ => return Err(format!("{name}: the words do not say what happened: {output:?}")),
     }
     scenario.judge(&machine).map_err(|error| format!("{name}: {error}\nit said {output:?}"))

@@ -272,6 +272,10 @@ fn as_nobody(env: &Env, args: &[&str]) -> Option<Output> {
     fs::copy(env!("CARGO_BIN_EXE_vprov"), &binary).expect("the binary can be copied");
     fs::set_permissions(env.dir(), fs::Permissions::from_mode(0o755)).expect("a mode can be set");
     let binary = binary.to_str().expect("temporary directories are UTF-8");
+    // Where its run is remembered.
+    let state = env.dir().join(".local");
+    fs::create_dir_all(&state).expect("a directory can be made");
+    std::os::unix::fs::chown(&state, Some(65534), Some(65534)).expect("root may give it away");
     let become_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", binary];
     if env.run("sh", ["-c", "setpriv --reuid=65534 --regid=65534 --clear-groups true"], "").code != 0 {
         skip("setpriv cannot become another user here");

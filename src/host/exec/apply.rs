@@ -18,7 +18,7 @@ use crate::host::{
     op::{Check, Form, Op, Step, Undo},
     path::AbsPath,
     read::{Answer, Read},
-    run::{Applied, Moved, NOT_SHOWN, Outcome, Run, StepEvent, Work},
+    run::{Applied, Moved, Outcome, Run, StepEvent, Work},
 };
 
 /// Performs a run, see [`crate::host::Host::apply`].
@@ -258,7 +258,12 @@ impl Session<'_> {
                     outcome = Outcome::Short { wanted, found };
                 }
                 Err(error) => {
-                    outcome = Outcome::Failed { step: at, action: work.describe(step), error: error.to_string() };
+                    outcome = Outcome::Failed {
+                        step: at,
+                        action: work.describe(step),
+                        error: error.to_string(),
+                        by_system: error.is_by_system(),
+                    };
                     break;
                 }
             }
@@ -356,8 +361,7 @@ impl Session<'_> {
         match &result {
             Ok(()) => self.journal()?.done(tree, number, journal::stand(tree, &inverses))?,
             Err(error) => {
-                let said = if work.sensitive { NOT_SHOWN.to_owned() } else { error.to_string() };
-                let _ = self.journal()?.failed(tree, number, &said);
+                let _ = self.journal()?.failed(tree, number, &error.shown(work.sensitive));
                 // What was not written makes nothing due.
                 let untouched = !matches!(op, Op::Run { .. } | Op::Poke { .. })
                     && paths.iter().map(|path| journal::fingerprint(tree, path)).eq(before);

@@ -23,7 +23,7 @@ use crate::host::{
     op::{Check, Command, Form, Op, Source, Undo},
     path::AbsPath,
     read::{Answer, Meta, Read},
-    run::{NOT_SHOWN, RolledBack, RunId, utc},
+    run::{RolledBack, RunId, utc},
     undo::{Changed, TakeBack, TookBack, UndoAct, UndoPlan, UndoStep},
 };
 
@@ -508,8 +508,7 @@ impl Back<'_> {
             match act(tree) {
                 Ok(()) => Ok(journal.done(tree, number, journal::stand(tree, &inverses))?),
                 Err(error) => {
-                    let error = if sensitive { StepError::Check(NOT_SHOWN.into()) } else { error };
-                    let _ = journal.failed(tree, number, &error.to_string());
+                    let _ = journal.failed(tree, number, &error.shown(sensitive));
                     Err(error)
                 }
             }
@@ -518,7 +517,7 @@ impl Back<'_> {
             Ok(()) => self.told.undone.push(words),
             Err(error) => {
                 self.is_broken |= matches!(&error, StepError::Tree(error) if may_pass(error));
-                self.told.left.push(format!("{words}: {error}"));
+                self.told.left.push(format!("{words}: {}", error.shown(intent.sensitive)));
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::host::{
     op::{Check, Command, Owner, Source, UnderRoot},
     path::AbsPath,
     read::{Answer, Meta, Read, Want},
+    run::NOT_SHOWN,
 };
 
 /// Why a step went wrong.
@@ -27,6 +28,20 @@ pub enum StepError {
     /// A check does not hold.
     #[error("{0}")]
     Check(String),
+}
+
+impl StepError {
+    /// Tells whether the system said it of a path: such words hold no value.
+    #[must_use]
+    pub fn is_by_system(&self) -> bool {
+        matches!(self, Self::Tree(TreeError::System { .. }))
+    }
+
+    /// Returns the words that may be kept and shown.
+    #[must_use]
+    pub fn shown(&self, sensitive: bool) -> String {
+        if sensitive && !self.is_by_system() { NOT_SHOWN.into() } else { self.to_string() }
+    }
 }
 
 /// Whether something was done.

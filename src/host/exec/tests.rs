@@ -393,7 +393,12 @@ fn a_failure_blocks_what_needs_it() {
     run.works[1].needs = vec![0];
     run.works[2].needs = vec![1];
     let found = outcomes(&mut host(root.path()), &run);
-    let failed = Outcome::Failed { step: 0, action: "run false".into(), error: "`false` ended with status 1".into() };
+    let failed = Outcome::Failed {
+        step: 0,
+        action: "run false".into(),
+        error: "`false` ended with status 1".into(),
+        by_system: false,
+    };
     assert_eq!(found, [failed, Outcome::Blocked { by: 0 }, Outcome::Blocked { by: 1 }, CHANGED]);
 }
 

@@ -137,7 +137,7 @@ impl FakeHost {
                 }
                 Err(Stop::Host(error)) => return Err(error),
                 Err(Stop::Step(error)) => {
-                    return Ok(Outcome::Failed { step: at, action: work.describe(step), error });
+                    return Ok(Outcome::Failed { step: at, action: work.describe(step), error, by_system: false });
                 }
             }
         }
