@@ -1,4 +1,5 @@
-//! The shape of the source: a module imports only from those above it in `src/lib.rs`, and every file says what it is for.
+//! The shape of the source: a module imports only from those above it in `src/lib.rs`, every file says what it is for, and the
+//! tests that docs/reliability.md names are there.
 #![expect(clippy::disallowed_methods, reason = "this test reads the source")]
 
 use std::{
@@ -165,4 +166,22 @@ fn imports_are_found_and_those_of_tests_are_not() {
         "impl A {\n    #[cfg(test)]\n    fn f() {\n        crate::cli::f()\n    }\n    fn g(x: crate::host::X) {}\n}\n",
         &["host"],
     );
+}
+
+#[test]
+fn the_tests_that_the_promises_name_are_there() {
+    let mut source = String::new();
+    for file in ["src", "tests"].iter().flat_map(|folder| rust_files(Path::new(folder))) {
+        source += &fs::read_to_string(file).expect("source is text");
+    }
+    let text = fs::read_to_string("docs/reliability.md").expect("the page is text");
+    let is_test = |name: &&str| {
+        name.matches('_').count() > 2
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_…".contains(c))
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 60, "the page names its tests");
+    let gone: Vec<&&str> =
+        named.iter().filter(|name| !source.contains(&format!("fn {}", name.trim_end_matches('…')))).collect();
+    assert!(gone.is_empty(), "no such tests: {gone:?}");
 }

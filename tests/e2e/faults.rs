@@ -4,6 +4,7 @@ use crate::{
     lab::{self, Host, Lab},
     program::{Env, Output},
 };
+use std::{fs, thread};
 
 /// Plans and applies some resources on a host that a test has spoiled, beside one that nobody did.
 struct Pair {
@@ -181,4 +182,46 @@ fn hosts_that_cannot_be_used_are_named_beside_the_one_that_can() {
             "{output:?}"
         );
     }
+}
+
+/// Two vprov on one host at once, again and again: one after the other, or the second is locked out, or the host moved.
+#[test]
+fn two_at_once_a_hundred_times_leave_one_of_two_states_and_whole_journals() {
+    let env = Env::new();
+    fs::create_dir_all(env.dir().join("root/etc")).expect("a directory can be made");
+    let declare = |name: &str, round: usize| {
+        let file = |path: &str| format!("{{ file: {{ path: {path}, content: \"{name} {round}\\n\" }} }}");
+        let resources = ["/etc/one", "/etc/two", "/etc/deep/three"].map(file).join(", ");
+        let hosts = format!("hosts: {{ image: {{ connection: local, resources: [ {resources} ] }} }}\n");
+        env.write(&format!("{name}.yaml"), hosts);
+    };
+    let apply = |name: &str| env.vprov(["apply", &format!("{name}.yaml"), "--root", "root", "--yes"]);
+    let read = |path: &str| fs::read_to_string(env.dir().join("root/etc").join(path)).expect("it is there");
+    let (mut refused, names) = (0, ["a", "b"]);
+    for round in 0..100 {
+        names.iter().for_each(|name| declare(name, round));
+        let outputs = thread::scope(|scope| {
+            let running = names.map(|name| scope.spawn(move || apply(name)));
+            running.map(|one| one.join().expect("the run ends"))
+        });
+        for output in &outputs {
+            assert!(matches!(output.code, 0 | 3 | 5), "{output:?}");
+            let said = output.stdout.contains("locked") || output.stdout.contains("changed since the plan");
+            assert!(output.code == 0 || said, "{output:?}");
+        }
+        let done: Vec<&str> =
+            names.iter().zip(&outputs).filter(|(_, output)| output.code == 0).map(|(name, _)| *name).collect();
+        assert!(!done.is_empty(), "round {round}: {outputs:?}");
+        refused += names.len() - done.len();
+        let now = read("one");
+        assert!(done.iter().any(|name| now == format!("{name} {round}\n")), "round {round}: {now} by {outputs:?}");
+        assert_eq!((read("two"), read("deep/three")), (now.clone(), now), "round {round}: all files are of one run");
+    }
+    assert!(refused > 0, "in no round were two there at once");
+    let history = env.vprov(["history", "a.yaml", "--root", "root", "--json"]).exits(0);
+    let history: serde_json::Value = serde_json::from_str(&history.stdout).expect("it is JSON");
+    let runs = history["hosts"][0]["runs"].as_array().expect("the runs are listed");
+    assert!(runs.len() > 10 && runs.iter().all(|run| run["ending"] == "done"), "{history:#}");
+    apply("a").exits(0);
+    env.vprov(["plan", "a.yaml", "--root", "root", "--detailed-exitcode"]).exits(0);
 }
