@@ -67,6 +67,7 @@ fn one_entry_of_fstab() {
         ("crlf", "", ",hard"),
         ("debian-12", "", "nfs1:/exported /mnt/images nfs ro,hard 0 0\n"),
         ("latin1-no-newline", "soft", "ro,hard"),
+        ("open-quote", "sof\"t", "ro,hard"),
         ("sles-11", "", ""),
         ("tabs-and-short-lines", "", ""),
     ];

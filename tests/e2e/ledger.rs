@@ -28,7 +28,7 @@ impl Image {
 
     fn declare(&self, resources: &[&str]) {
         let resources = if resources.is_empty() { "      []\n".into() } else { resources.concat() };
-        self.0.write("hosts.yaml", &format!("hosts:\n  image:\n    connection: local\n    resources:\n{resources}"));
+        self.0.write("hosts.yaml", format!("hosts:\n  image:\n    connection: local\n    resources:\n{resources}"));
     }
 
     fn run(&self, command: &str, more: &[&str]) -> Output {
