@@ -162,7 +162,8 @@ fn stable(arguments: &str) -> String {
         .trim_end_matches(')')
         .split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-')
     {
-        let is_number = word.bytes().any(|byte| byte.is_ascii_digit());
+        // A temporary name may be of letters alone.
+        let is_number = word.bytes().any(|byte| byte.is_ascii_digit()) || word.starts_with("vprov-");
         words.push_str(if is_number { "#" } else { word });
     }
     words

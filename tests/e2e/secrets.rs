@@ -137,6 +137,10 @@ fn no_output_holds_a_secret() {
     }
     let runs = fs::read_to_string(env.dir().join("bin/sops.runs")).expect("sops ran");
     assert_eq!(runs.lines().count(), 3, "a file is decrypted once for each plan");
+    quiet(run(&env, "plan", &["-o", "change.vprov"]).exits(0));
+    for form in ["--verbose", "--json", "--markdown", "--html", "--junit"] {
+        quiet(env.vprov(["show", "change.vprov", form]).exits(0)).says("/etc/open.conf");
+    }
     quiet(run(&env, "plan", &["--json", "--set", "from_env=canary-x"]).exits(0)).says("sensitive");
     let shown = run(&env, "plan", &["--show-sensitive"]).exits(0);
     let shown = CANARIES.iter().fold(shown, |shown, canary| shown.says(canary));
