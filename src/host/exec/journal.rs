@@ -119,14 +119,19 @@ pub fn lock(tree: &Tree, run: &RunId, by: &str, terms: &Terms) -> Result<Lock, N
 
 /// Makes a directory of the state, closed to others, and what is missing above it.
 fn ensure(tree: &Tree, path: &AbsPath) -> Result<(), TreeError> {
-    if tree.find(path, false).and_then(|place| place.stat(false)).is_ok() {
+    let is_there = || tree.find(path, false).and_then(|place| place.stat(false)).is_ok();
+    if is_there() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
         ensure(tree, &parent)?;
     }
     let own = path.is_within(&AbsPath::known(STATE_DIR));
-    write::make_directory(tree, path, write::own(if own { 0o700 } else { 0o755 }), None)
+    match write::make_directory(tree, path, write::own(if own { 0o700 } else { 0o755 }), None) {
+        // The place of the lock is made before it is held, so another run may have made it meanwhile.
+        Err(TreeError::System { errno: Errno::EXIST, .. }) if is_there() => Ok(()),
+        made => made,
+    }
 }
 
 /// Tells whether an activation is recorded as due.
